@@ -1,0 +1,1 @@
+"""The core: bytes, files and checksums; it decides nothing about tiers."""

@@ -1,0 +1,2 @@
+class SealedSource:
+    path: str

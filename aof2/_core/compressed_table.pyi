@@ -1,0 +1,2 @@
+class WarmTable:
+    path: str

@@ -1,0 +1,5 @@
+from typing_extensions import Buffer
+
+def scan_tail(
+    data: Buffer, *, salt: int, position: int = 8192, ordinal: int = 0
+) -> tuple[int, int]: ...

@@ -1,0 +1,105 @@
+# The hot log: landing ring, the files it is written out to, and the two threads that do it.
+#
+# Who touches what: appends run under the GIL and own `tail`, `next_offset`, `ring_limit`, `file_limit`
+# and the active file's run. `lock` guards the list of files, `written`, `durable`, `state` and the two
+# turns (`writing`, `syncing`): one thread at a time writes out, one syncs.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from aof2._core.layout cimport Footer, RingHeader
+from aof2._core.run cimport Run
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    ctypedef struct pthread_t:
+        pass
+
+cdef enum HotState:
+    HOT_OPEN = 0
+    HOT_CLOSED = 1
+    HOT_FORKED = 2
+    HOT_POISONED = 3
+
+cdef enum PutStatus:
+    PUT_OK = 0
+    PUT_NO_FILE = 1              # no active file has room: roll, or activate the spare
+    PUT_RING_FULL = 2
+    PUT_UNFLUSHED = 3
+    PUT_NO_RING = 4              # there is no ring yet, or it is too small for the frame
+    PUT_STOPPED = 5              # closed, forked or poisoned
+    PUT_NO_MEMORY = 6
+
+cdef struct HotFile:
+    int fd
+    uint64_t file_id
+    uint64_t salt
+    uint64_t file_bytes
+    uint64_t base_offset
+    uint64_t ext_id
+    uint64_t ring_base
+    uint64_t first               # ring coordinate of its first frame
+    uint64_t end                 # ring coordinate just past its END; 0 while it is active
+    uint64_t end_position        # position of the END frame
+    uint64_t durable_position    # position up to which the file is durable
+    uint64_t slot_n
+    uint64_t slot_position       # what the newest confirmation slot says
+    uint64_t half                # coordinate at which the next file is asked for
+    Run run
+    HotFile *next
+
+cdef struct HotLog:
+    RingHeader *header           # NULL: there is no ring
+    uint8_t *ring
+    uint64_t ring_bytes
+    uint64_t tail
+    uint64_t next_offset
+    uint64_t ring_limit          # no frame may end beyond this coordinate without asking again
+    uint64_t file_limit          # the same for the active file; 0: there is none, or stopped
+    uint64_t wake_at             # an append that passes this coordinate wakes the threads
+    uint64_t written
+    uint64_t durable
+    uint64_t durable_offset
+    uint64_t write_out_bytes     # so many bytes are worth a write
+    uint64_t unflushed_bytes_max
+    uint64_t changes             # counts every change that a waiter may wait for
+    int64_t interval_ns
+    int64_t confirm_ns
+    HotFile *oldest              # of the files that are not sealed yet
+    HotFile *active
+    HotFile *spare
+    int state
+    int failure                  # errno that poisoned it
+    bint writing
+    bint syncing
+    bint stop
+    bint threads
+    bint flush_idle              # the flush thread sleeps until an append wakes it
+    pthread_mutex_t lock
+    pthread_cond_t work          # the write-out thread waits here
+    pthread_cond_t flush_work    # the flush thread waits here
+    pthread_cond_t change        # everybody else waits here
+    pthread_t writer_thread
+    pthread_t flush_thread
+
+cdef HotLog *hot_new() noexcept nogil
+cdef void hot_free(HotLog *log) noexcept nogil
+cdef int hot_start_threads(HotLog *log) noexcept nogil
+cdef void hot_stop_threads(HotLog *log) noexcept nogil
+# Wake the threads, and set where the next append does so again.
+cdef void hot_poke(HotLog *log) noexcept nogil
+# Let appends go as far as what is written out and durable allows.
+cdef int hot_refresh(HotLog *log, uint64_t needed) noexcept nogil
+# Write out up to a coordinate; 0 or an errno (then the log is poisoned).
+cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil
+# Make everything up to a coordinate and an offset durable; ETIMEDOUT, or the errno that poisoned it.
+cdef int hot_flush(HotLog *log, uint64_t target, uint64_t target_offset,
+                   int64_t timeout_ns) noexcept nogil
+# Wait until `changes` differs from `seen`, or for a time.
+cdef void hot_wait_change(HotLog *log, uint64_t seen, int64_t timeout_ns) noexcept nogil
+cdef void hot_poison(HotLog *log, int failure) noexcept nogil
+cdef void hot_announce(HotLog *log) noexcept nogil
+# State the durable position in the active file's next slot and sync it; 0 or an errno.
+cdef int hot_confirm(HotLog *log) noexcept nogil

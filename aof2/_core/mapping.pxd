@@ -1,0 +1,21 @@
+# A hot segment, mapped for reading.
+
+from libc.stdint cimport uint8_t, uint64_t
+
+from aof2._core.layout cimport IndexEntry
+from aof2._core.logfile cimport LogHeader, StartInfo
+from aof2._core.posix cimport Directory
+from aof2._core.ringview cimport RingView
+from aof2._core.seal cimport FooterInfo
+
+
+cdef class MappedSegment:
+    cdef readonly str path
+    cdef readonly LogHeader header
+    cdef readonly StartInfo start
+    cdef readonly FooterInfo footer      # None while the segment is not sealed
+    cdef const uint8_t *_data
+    cdef uint64_t _bytes                 # mapped
+    cdef RingView _ring
+    cdef const IndexEntry *_index(self)
+    cdef object _window_of(self, uint64_t position, uint64_t end, bint populate)

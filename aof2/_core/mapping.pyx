@@ -1,0 +1,162 @@
+"""A hot segment, mapped for reading: sealed ones whole, the active one together with the landing ring.
+
+The mapping keeps the bytes readable after the file's name has gone. Bytes behind the END are never
+touched, because the file may be truncated there while it is mapped.
+"""
+
+import os
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from aof2._core.layout cimport END_BYTES, FRAMES_AT, Footer, IndexEntry
+from aof2._core.logfile cimport read_header_fd, read_start_fd
+from aof2._core.posix cimport (
+    Directory,
+    check_errno,
+    sys_close,
+    sys_map,
+    sys_populate,
+    sys_unmap,
+)
+from aof2._core.ringview cimport RingView
+from aof2._core.run cimport run_find, run_find_time
+from aof2._core.seal cimport read_footer_fd
+from aof2._core.window cimport Window, make_window
+
+from aof2.errors import SegmentCorrupt
+
+cdef enum:
+    WINDOW_BYTES = 4194304       # a sealed segment is read in stretches of this size
+    RING_COPY_BYTES = 262144     # at most so much is copied out of the ring at once
+
+
+cdef class MappedSegment:
+    """A read-only view of one `.seg` file.
+
+    Args:
+        directory, name: The file.
+        ring: The stream's landing ring, for a segment that is being written; None otherwise.
+
+    Raises `FileNotFoundError` when the name has gone, `SegmentCorrupt` when header or footer do not check.
+    """
+
+    def __init__(self, Directory directory not None, str name not None, RingView ring=None):
+        cdef void *address = NULL
+        cdef uint64_t size
+        cdef int fd = directory.open_file(name)
+        try:
+            self.path = directory.join(name)
+            self.header = read_header_fd(fd, self.path)
+            self.start = read_start_fd(fd, self.header)
+            if self.start is None:
+                raise SegmentCorrupt("the start block fails its checksum", path=self.path,
+                                     position=2048)
+            size = os.fstat(fd).st_size
+            if size < FRAMES_AT:
+                raise SegmentCorrupt(f"the file has only {size} bytes", path=self.path)
+            if size != self.header.file_bytes:
+                self.footer = read_footer_fd(fd, self.header, size - sizeof(Footer))
+                if self.footer is None:
+                    raise SegmentCorrupt("the file was cut: it has no good footer at its end",
+                                         path=self.path, position=size)
+            self._ring = ring
+            check_errno(sys_map(fd, size, 0, False, NULL, &address), "map", self.path)
+            self._data, self._bytes = <const uint8_t *> address, size
+        finally:
+            sys_close(fd)
+
+    def __dealloc__(self):
+        if self._data != NULL:
+            sys_unmap(<void *> self._data, self._bytes)
+
+    def __repr__(self):
+        return f"MappedSegment({self.path!r}, sealed={self.footer is not None})"
+
+    @property
+    def salt(self):
+        """The file's salt, which its frames' checksums cover."""
+        return self.header.salt
+
+    @property
+    def base_offset(self):
+        """Offset of the first record."""
+        return self.start.base_offset
+
+    @property
+    def ext_id(self):
+        """Default ext_id of the records."""
+        return self.start.ext_id
+
+    def locate(self, uint64_t offset):
+        """Position of a frame border at or before the record, by the index (the front without one)."""
+        cdef const IndexEntry *entry
+        if self.footer is None or self._index() == NULL:
+            return FRAMES_AT
+        entry = run_find(self._index(), <unsigned int> self.footer.footer.index_count,
+                         offset - self.start.base_offset)
+        return FRAMES_AT if entry == NULL else self._checked(entry.position)
+
+    def locate_time(self, int64_t timestamp_ns):
+        """Position of a frame border before which every record is older than the time."""
+        cdef const IndexEntry *entry
+        if self.footer is None or self._index() == NULL:
+            return FRAMES_AT
+        entry = run_find_time(self._index(), <unsigned int> self.footer.footer.index_count,
+                              timestamp_ns)
+        return FRAMES_AT if entry == NULL else self._checked(entry.position)
+
+    cdef const IndexEntry *_index(self):
+        cdef const Footer *footer = &self.footer.footer
+        if footer.index_position + footer.index_count * sizeof(IndexEntry) > self._bytes:
+            return NULL
+        return <const IndexEntry *> (self._data + footer.index_position)
+
+    def _checked(self, uint64_t position):
+        """An index entry's position, if it lies among the frames."""
+        if position < FRAMES_AT or position > self.footer.footer.end_position or position & 7:
+            raise SegmentCorrupt("an index entry points outside the frames", path=self.path,
+                                 position=position)
+        return position
+
+    cdef object _window_of(self, uint64_t position, uint64_t end, bint populate):
+        if populate:
+            # A medium that cannot be read is an error here, not a signal later.
+            check_errno(
+                sys_populate(<void *> (self._data + position), end - position, False), "read",
+                self.path,
+            )
+        return make_window(self._data + position, position, end - position, self)
+
+    def window(self, uint64_t position, uint64_t min_bytes=0):
+        """The bytes from a position on.
+
+        Args:
+            position: A frame border.
+            min_bytes: Hold at least so many, where the segment has them.
+
+        Returns:
+            A `Window`; None where nothing is written yet.
+        """
+        cdef uint64_t end, coordinate, written, tail, n
+        if self.footer is not None:
+            end = self.footer.footer.end_position + END_BYTES
+            if position >= end:
+                return None
+            return self._window_of(
+                position, min(end, position + max(<uint64_t> WINDOW_BYTES, min_bytes)), True)
+        if self._ring is None:
+            return self._window_of(position, self._bytes, False) if position < self._bytes else None
+        coordinate = self.start.ring_base + position
+        while True:
+            written = self._ring.written()
+            if coordinate + max(min_bytes, <uint64_t> 1) <= written:
+                return self._window_of(
+                    position, min(self._bytes, written - self.start.ring_base), False)
+            tail = self._ring.tail()
+            if coordinate >= tail or self._ring.closed:
+                return None
+            n = min(tail - coordinate, max(<uint64_t> RING_COPY_BYTES, min_bytes))
+            data = self._ring.copy(coordinate, n)
+            if data is not None:
+                return Window(data, position)
+            # It was overwritten while it was copied, so it is in the file by now.

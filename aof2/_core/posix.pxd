@@ -1,0 +1,75 @@
+# The one seam between the library and the operating system.
+#
+# Every file call, every store to mapped memory and every random draw of the core goes through these
+# functions. Each asks `seam_hook` first where one is installed: a test sees the call, can fail it, or
+# cut it short. In production the cost is one predictable branch.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+cdef enum SeamOp:
+    OP_OPEN
+    OP_PREAD
+    OP_PWRITE
+    OP_FDATASYNC
+    OP_FSYNC_DIR
+    OP_RENAME
+    OP_UNLINK
+    OP_MKDIR
+    OP_RMDIR
+    OP_FALLOCATE
+    OP_FTRUNCATE
+    OP_MMAP
+    OP_MADVISE
+    OP_STORE
+    OP_RANDOM
+
+# The answer of a hook: 0 = go on, > 0 = fail with that errno, < 0 = do only -answer bytes of it.
+ctypedef int (*SeamHook)(int op, int fd, const char *name, uint64_t position, const void *data,
+                         size_t n) noexcept nogil
+
+cdef SeamHook seam_hook
+
+# All of these return 0 or an errno.
+cdef int sys_pwrite(int fd, const void *data, size_t n, uint64_t position) noexcept nogil
+cdef int sys_pread(int fd, void *data, size_t n, uint64_t position, size_t *got) noexcept nogil
+cdef int sys_fdatasync(int fd) noexcept nogil
+cdef int sys_write_check(int fd) noexcept nogil
+cdef int sys_fallocate(int fd, uint64_t n) noexcept nogil
+cdef int sys_ftruncate(int fd, uint64_t n) noexcept nogil
+cdef int sys_map(int fd, uint64_t n, uint64_t position, bint writable, void *at,
+                 void **address) noexcept nogil
+cdef int sys_populate(void *address, size_t n, bint writable) noexcept nogil
+cdef int sys_random(void *data, size_t n) noexcept nogil
+cdef int sys_openat(int dirfd, const char *name, int flags, int *fd) noexcept nogil
+cdef void sys_unmap(void *address, size_t n) noexcept nogil
+cdef void sys_close(int fd) noexcept nogil
+
+# One function turns an errno into an exception: `check_errno(error, doing, path)`.
+cdef int check_errno(int error, str doing, object path) except -1
+
+cdef inline void mapped_store(void *target, const void *source, size_t n) noexcept nogil:
+    memcpy(target, source, n)
+    if seam_hook != NULL:
+        seam_hook(OP_STORE, -1, NULL, <uint64_t> target, source, n)
+
+
+cdef class Directory:
+    cdef readonly str path
+    cdef readonly int fd
+    cdef int _check_open(self) except -1
+    # The descriptor of a regular file below this directory; the caller closes it.
+    cdef int open_file(self, str name, bint writable=*, bint create=*) except -1
+
+
+cdef class LockFile:
+    cdef int _fd
+
+
+cdef class TimeSource:
+    cdef int64_t (*now)(void *context) noexcept nogil
+    cdef void *context
+
+
+cdef class ManualTime(TimeSource):
+    cdef int64_t _value

@@ -1,0 +1,241 @@
+"""Scanning a log file for its valid prefix, from the file and from the landing ring behind it."""
+
+import os
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc
+
+from aof2._core.frame cimport FRAME_OK, FRAME_SHORT, FRAME_UNKNOWN, FrameView, check_frame
+from aof2._core.layout cimport END_BYTES, FRAMES_AT, KIND_END, START_AT, Slot
+from aof2._core.logfile cimport read_header_fd, read_slot, read_start_fd
+from aof2._core.posix cimport (
+    Directory,
+    check_errno,
+    sys_close,
+    sys_fdatasync,
+    sys_pread,
+    sys_pwrite,
+)
+from aof2._core.ringview cimport RingView, ring_at
+from aof2._core.run cimport run_add, run_free, run_init
+
+from aof2.errors import ManifestCorrupt, SegmentCorrupt, VersionTooNew
+
+cdef enum:
+    SCAN_BYTES = 4194304
+
+
+
+cdef class Scan:
+    """What a scan of a started file found: its valid prefix, and what the file says about itself."""
+
+    def __cinit__(self):
+        run_init(&self.run)
+
+    def __dealloc__(self):
+        if not self.run_taken:
+            run_free(&self.run)
+
+    @property
+    def records(self):
+        """Records in the valid prefix."""
+        return self.run.records
+
+    @property
+    def end_offset(self):
+        """Offset just past the last record of the valid prefix."""
+        return self.start.base_offset + self.run.records
+
+    @property
+    def durable_witness(self):
+        """Largest durable position that a frame of the prefix claims."""
+        return self.run.durable_witness
+
+    @property
+    def chain_crc(self):
+        """Running crc64 over the checksums of the prefix's frames."""
+        return self.run.chain_crc
+
+    def __repr__(self):
+        return f"Scan({self.records} records to {self.end_position}, whole={self.whole})"
+
+
+cdef int _take(Scan scan, FrameView *view) except -1:
+    """Add a valid frame to the scan; 1 when it was the END."""
+    if view.durable_position > scan.run.durable_witness:
+        scan.run.durable_witness = view.durable_position
+    if view.kind == KIND_END:
+        scan.whole = True
+        return 1
+    if run_add(&scan.run, view.position, view.count, view.timestamp_ns, view.crc64):
+        raise MemoryError("sparse index")
+    scan.end_position += view.total_bytes
+    return 0
+
+
+cdef int _scan_stretch(
+    Scan scan, const uint8_t *data, uint64_t have, uint64_t *used, uint64_t *needed
+) except -1:
+    """Take every frame that lies whole in a stretch; 1 when the END was among them."""
+    cdef FrameView view
+    used[0] = 0
+    while True:
+        scan.status = check_frame(
+            data + used[0], have - used[0], scan.end_position, scan.header.salt,
+            <int64_t> scan.run.records, &view,
+        )
+        needed[0] = view.total_bytes
+        if scan.status != FRAME_OK:
+            return 0
+        used[0] += view.total_bytes
+        if _take(scan, &view):
+            return 1
+
+
+cdef int _scan_file(int fd, Scan scan, uint64_t size) except -1:
+    """Scan what is in the file, in stretches that begin on a frame border."""
+    cdef uint64_t wanted = SCAN_BYTES, used = 0, needed = 0
+    cdef size_t got = 0
+    cdef int error
+    cdef uint8_t *buffer = <uint8_t *> malloc(wanted)
+    try:
+        while True:
+            if buffer == NULL:
+                raise MemoryError("scan buffer")
+            with nogil:
+                error = sys_pread(fd, buffer, min(wanted, size - scan.end_position),
+                                  scan.end_position, &got)
+            check_errno(error, "scan", scan.header.path)
+            if _scan_stretch(scan, buffer, got, &used, &needed) or scan.status != FRAME_SHORT:
+                return 0
+            if used == 0:
+                if needed <= wanted or scan.end_position + needed > size:
+                    return 0
+                # One frame is longer than the buffer.
+                free(buffer)
+                wanted = needed
+                buffer = <uint8_t *> malloc(wanted)
+    finally:
+        free(buffer)
+
+
+cdef int _scan_ring(Scan scan, RingView ring) except -1:
+    """Go on with frames that only the landing ring has."""
+    cdef FrameView view
+    cdef const uint8_t *at
+    cdef uint64_t available
+    while not scan.whole:
+        at = ring_at(ring, scan.start.ring_base + scan.end_position, &available)
+        if at == NULL or check_frame(at, available, scan.end_position, scan.header.salt,
+                                     <int64_t> scan.run.records, &view) != FRAME_OK:
+            return 0
+        if scan.ring_from == 0:
+            scan.ring_from = scan.end_position
+        _take(scan, &view)
+    return 0
+
+
+cdef int _find_torn_end(int fd, Scan scan, uint64_t size) except -1:
+    """Find the last byte behind the valid prefix that is not zero."""
+    cdef uint8_t *buffer = <uint8_t *> malloc(SCAN_BYTES)
+    cdef uint64_t at = scan.end_position
+    cdef size_t got = 0, i
+    if buffer == NULL:
+        raise MemoryError("scan buffer")
+    scan.torn_end = scan.end_position
+    try:
+        while at < size:
+            check_errno(sys_pread(fd, buffer, min(<uint64_t> SCAN_BYTES, size - at), at, &got),
+                        "scan", scan.header.path)
+            if got == 0:
+                break
+            i = got
+            while i and buffer[i - 1] == 0:
+                i -= 1
+            if i:
+                scan.torn_end = at + i
+            at += got
+    finally:
+        free(buffer)
+    return 0
+
+
+def scan(Directory directory not None, str name not None, *, RingView ring=None):
+    """Find the valid prefix of a file that was started and may not be sealed.
+
+    Args:
+        directory, name: The file.
+        ring: The stream's landing ring, for frames that were not written out when the process died.
+
+    Returns:
+        A `Scan`; None for a file that was prepared but never started (no start block, or no valid frame).
+        A file whose header is damaged raises `SegmentCorrupt` or `ManifestCorrupt`.
+
+    One pass of `pread`; O(bytes written).
+    """
+    cdef int fd = directory.open_file(name)
+    cdef Scan scan = Scan.__new__(Scan)
+    cdef uint64_t size
+    cdef Slot slot
+    try:
+        size = os.fstat(fd).st_size
+        scan.header = read_header_fd(fd, directory.join(name))
+        scan.start = read_start_fd(fd, scan.header)
+        scan.end_position = FRAMES_AT
+        if scan.start is None:
+            _scan_file(fd, scan, size)
+            if scan.run.records:
+                corrupt = ManifestCorrupt if scan.header.kind == "manifest" else SegmentCorrupt
+                raise corrupt(
+                    "the start block is damaged, but frames follow it",
+                    path=scan.header.path, position=START_AT,
+                )
+            return None
+        read_slot(fd, scan.header.salt, &slot)
+        scan.slot_n = slot.n
+        scan.slot_position = slot.durable_position
+        scan.slot_offset = slot.next_offset
+        _scan_file(fd, scan, size)
+        if scan.status == FRAME_UNKNOWN:
+            raise VersionTooNew("a frame of an unknown kind: upgrade aof2", path=scan.header.path,
+                                position=scan.end_position)
+        if ring is not None and not scan.whole:
+            _scan_ring(scan, ring)
+        if scan.run.records == 0 and not scan.whole and scan.slot_position <= FRAMES_AT:
+            return None
+        if not scan.whole:
+            _find_torn_end(fd, scan, size)
+        return scan
+    finally:
+        sys_close(fd)
+
+
+def write_out_ring(Directory directory not None, str name not None, Scan scan not None,
+                   RingView ring not None):
+    """Write the frames that only the ring had into their file, and sync them."""
+    cdef int fd = directory.open_file(name, True)
+    cdef const uint8_t *at
+    cdef uint64_t position = scan.ring_from, available, n
+    cdef uint64_t end = scan.end_position + (END_BYTES if scan.whole else 0)
+    try:
+        while position < end:
+            at = ring_at(ring, scan.start.ring_base + position, &available)
+            n = min(available, end - position)
+            check_errno(sys_pwrite(fd, at, n, position), "write out the ring", scan.header.path)
+            position += n
+        check_errno(sys_fdatasync(fd), "write out the ring", scan.header.path)
+    finally:
+        sys_close(fd)
+
+
+def read_bytes(Directory directory not None, str name not None, uint64_t start, uint64_t end):
+    """Bytes `[start, end)` of a file, to keep what a recovery cuts off."""
+    cdef int fd = directory.open_file(name)
+    cdef size_t got = 0
+    cdef bytearray out = bytearray(end - start)
+    try:
+        check_errno(sys_pread(fd, <char *> out, end - start, start, &got), "read",
+                    directory.join(name))
+        return bytes(out[:got])
+    finally:
+        sys_close(fd)

@@ -1,0 +1,9 @@
+from typing_extensions import Buffer
+
+class Window:
+    start: int
+    end: int
+    owner: object
+    def __init__(self, data: Buffer | None = None, start: int = 0) -> None: ...
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...

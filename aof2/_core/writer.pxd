@@ -1,0 +1,23 @@
+# The writer of a stream's segments.
+
+from libc.stdint cimport uint64_t
+
+from aof2._core.append cimport Appender
+from aof2._core.hotlog cimport HotFile
+
+
+cdef class SegmentWriter(Appender):
+    cdef bytes stream_uuid
+    cdef bytes root_id
+    cdef readonly uint64_t epoch
+    cdef public uint64_t ext_id          # default for new segments
+    cdef uint64_t ring_bytes_first
+    cdef long _pid
+    # Facts about the file before the next one, for its start block.
+    cdef uint64_t previous_id
+    cdef uint64_t previous_end_position
+    cdef uint64_t previous_end_offset
+    cdef uint64_t previous_chain_crc
+
+    cdef int _write_start_of_spare(self) except -1
+    cdef HotFile *_find(self, uint64_t segment_id)

@@ -1,0 +1,387 @@
+"""The writer of a stream's segments: rollover, landing ring, seal, close.
+
+What the writer cannot decide it asks its host: a spare segment when the active one is half full, and
+what an append should be told when there is none. A host has these methods:
+
+* `on_half_full(segment_id)`: prepare the next segment.
+* `on_rolled(segment_id)`: a segment got its END and can be sealed.
+* `on_no_segment(frame_bytes) -> WouldBlockKind`: no spare can take a frame of that size; ask for one, and
+  say what the append waits for, or raise `StorageFull`.
+* `on_waiting(kind, waited_s)`: a blocking call has waited for this long.
+* `on_ring(ring_bytes)`: the landing ring has a new size.
+"""
+
+import os
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from aof2._core.append cimport Appender
+from aof2._core.hotlog cimport (
+    HOT_CLOSED,
+    HOT_FORKED,
+    HOT_OPEN,
+    HOT_POISONED,
+    HotFile,
+    HotLog,
+    PUT_OK,
+    hot_announce,
+    hot_confirm,
+    hot_flush,
+    hot_free,
+    hot_new,
+    hot_poison,
+    hot_start_threads,
+    hot_stop_threads,
+    hot_write_out,
+)
+from aof2._core.layout cimport FRAMES_AT, Footer, IndexEntry, START_AT, StartBlock
+from aof2._core.logfile cimport LogHeader, fill_start_crc, frames_limit, read_header_fd
+from aof2._core.posix cimport Directory, TimeSource, check_errno, sys_close, sys_pwrite
+from aof2._core.put cimport activate, next_ring_base, put_end
+from aof2._core.ring cimport create_ring, ring_bytes_for
+from aof2._core.run cimport run_find, run_find_time, run_free, run_init
+from aof2._core.scan cimport Scan
+from aof2._core.seal cimport FooterInfo, footer_position, write_seal
+
+from aof2.errors import RolloverFailed
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_mutex_lock(void *lock)
+    int pthread_mutex_unlock(void *lock)
+    int pthread_cond_wait(void *cond, void *lock)
+
+cdef extern from "<unistd.h>" nogil:
+    int c_getpid "getpid"()
+
+cdef enum:
+    COORDINATE_FIRST = 1048576   # a ring base must not fall below 0
+    SEAL_WAIT_NS = 100000000
+
+
+cdef class SegmentWriter(Appender):
+    """Appends to one stream. Everything that waits releases the GIL.
+
+    Args:
+        directory: The stream's `segments/`.
+        stream: The stream's name, for errors.
+        host: See the module's text.
+        time: Where time stamps come from.
+        stream_uuid, root_id, epoch, ext_id: Written into headers and start blocks.
+        next_offset: Offset of the next record.
+        previous: `(segment id, END position, end offset, chain crc)` of the last sealed segment, or None.
+        interval_s, confirm_interval_s, unflushed_bytes_max, ring_bytes, ring_bytes_max,
+        record_bytes_max, batch_bytes_max, default_timeout_s: Of the configuration.
+        segment_bytes_max: Size of the largest segment; no frame may be larger than its room.
+    """
+
+    def __init__(
+        self, Directory directory not None, *, str stream, host, TimeSource time not None,
+        bytes stream_uuid not None, bytes root_id not None, uint64_t epoch, uint64_t ext_id,
+        uint64_t next_offset, previous, double interval_s, double confirm_interval_s,
+        uint64_t unflushed_bytes_max, uint64_t ring_bytes, uint64_t ring_bytes_max,
+        uint64_t record_bytes_max, uint64_t batch_bytes_max, uint64_t segment_bytes_max,
+        default_timeout_s,
+    ):
+        self.log = hot_new()
+        if self.log == NULL:
+            raise MemoryError("writer")
+        self._pid = c_getpid()
+        self.directory, self.stream, self.host, self.time = directory, stream, host, time
+        self.stream_uuid, self.root_id, self.epoch = stream_uuid, root_id, epoch
+        self.ext_id = ext_id
+        self.log.next_offset = self.log.durable_offset = next_offset
+        self.log.tail = self.log.written = self.log.durable = COORDINATE_FIRST
+        self.log.interval_ns = <int64_t> (interval_s * 1e9)
+        self.log.confirm_ns = <int64_t> (confirm_interval_s * 1e9)
+        self.log.unflushed_bytes_max = unflushed_bytes_max
+        self.ring_bytes_first, self.ring_bytes_max = ring_bytes, ring_bytes_max
+        self.record_bytes_max, self.batch_bytes_max = record_bytes_max, batch_bytes_max
+        self.file_room = frames_limit(segment_bytes_max) - FRAMES_AT
+        self.default_timeout_s = -1.0 if default_timeout_s is None else default_timeout_s
+        if previous is not None:
+            (self.previous_id, self.previous_end_position, self.previous_end_offset,
+             self.previous_chain_crc) = previous
+
+    def __dealloc__(self):
+        if self.log == NULL:
+            return
+        if self._pid != c_getpid():
+            self.log.state = HOT_FORKED
+        else:
+            with nogil:
+                hot_stop_threads(self.log)
+        hot_free(self.log)
+
+    def add_spare(self, str name not None, uint64_t file_id):
+        """Take a prepared segment as the next one."""
+        cdef HotFile *file
+        cdef int fd = self.directory.open_file(name, True)
+        cdef LogHeader header
+        try:
+            header = read_header_fd(fd, self.directory.join(name))
+        except BaseException:
+            sys_close(fd)
+            raise
+        file = <HotFile *> calloc(1, sizeof(HotFile))
+        if file == NULL:
+            sys_close(fd)
+            raise MemoryError("segment")
+        run_init(&file.run)
+        file.fd, file.file_id, file.salt = fd, file_id, header.salt
+        file.file_bytes, file.ext_id = header.file_bytes, self.ext_id
+        pthread_mutex_lock(&self.log.lock)
+        old = self.log.spare
+        self.log.spare = file
+        hot_announce(self.log)
+        pthread_mutex_unlock(&self.log.lock)
+        if old != NULL:
+            sys_close(old.fd)
+            free(old)
+
+    def give_back_spare(self):
+        """Let go of the spare segment; returns its id, or None when there is none."""
+        cdef HotFile *file = self.log.spare
+        if file == NULL:
+            return None
+        self.log.spare = NULL
+        file_id = file.file_id
+        sys_close(file.fd)
+        free(file)
+        return file_id
+
+    @property
+    def spare_bytes(self):
+        """Largest frame that the spare segment can take; 0 when there is none."""
+        if self.log.spare == NULL:
+            return 0
+        return frames_limit(self.log.spare.file_bytes) - FRAMES_AT
+
+    cdef int _write_start_of_spare(self) except -1:
+        """The start block of the next file; it states how this one ends."""
+        cdef HotFile *file = self.log.spare
+        cdef HotFile *active = self.log.active
+        cdef StartBlock block
+        memset(&block, 0, sizeof(block))
+        if active != NULL:
+            self.previous_id = active.file_id
+            self.previous_end_position = self.log.tail - active.ring_base
+            self.previous_end_offset = self.log.next_offset
+            self.previous_chain_crc = active.run.chain_crc
+        file.base_offset = block.base_offset = self.log.next_offset
+        file.ring_base = block.ring_base = next_ring_base(self.log)
+        block.epoch = self.epoch
+        file.ext_id = block.ext_id = self.ext_id
+        memcpy(block.root_id, <const char *> self.root_id, 16)
+        block.previous_id = self.previous_id
+        block.previous_end_position = self.previous_end_position
+        block.previous_end_offset = self.previous_end_offset
+        block.previous_chain_crc = self.previous_chain_crc
+        fill_start_crc(&block, file.salt)
+        error = sys_pwrite(file.fd, &block, sizeof(block), START_AT)
+        if error:
+            raise RolloverFailed(
+                f"the next segment's start block could not be written ({os.strerror(error)}); nothing "
+                "was appended", stream=self.stream, segment=file.file_id, path=self.directory.path)
+        return 0
+
+    cdef int _roll(self) except -1:
+        """Start block of the next, END in this, and the next is active; a PutStatus."""
+        cdef HotFile *file
+        cdef HotFile *old = self.log.active
+        cdef int status = PUT_OK
+        self._write_start_of_spare()
+        if old != NULL:
+            status = put_end(self.log, self.time.now(self.time.context))
+            if status != PUT_OK:
+                return status
+        file, self.log.spare = self.log.spare, NULL
+        activate(self.log, file)
+        self.log.wake_at = 0
+        if old != NULL:
+            self.host.on_rolled(old.file_id)
+        return PUT_OK
+
+    def end_segment(self):
+        """Put the END into the active segment, so that it can be sealed.
+
+        Returns:
+            Its id, or None when there is no active segment or it has no records.
+        """
+        cdef HotFile *file = self.log.active
+        cdef int status
+        self._check_running()
+        if file == NULL or file.run.records == 0:
+            return None
+        self.previous_id = file.file_id
+        self.previous_end_position = self.log.tail - file.ring_base
+        self.previous_end_offset = self.log.next_offset
+        self.previous_chain_crc = file.run.chain_crc
+        while True:
+            status = put_end(self.log, self.time.now(self.time.context))
+            if status == PUT_OK:
+                break
+            with nogil:
+                hot_flush(self.log, self.log.tail, 0, SEAL_WAIT_NS)
+            self._check_running()
+            if self.log.active != file:
+                break
+        self.host.on_rolled(file.file_id)
+        return file.file_id
+
+    def resume(self, str name not None, Scan scan not None):
+        """Go on in the segment where a clean close left off."""
+        cdef HotFile *file
+        cdef HotLog *log = self.log
+        self.add_spare(name, scan.header.file_id)
+        file, log.spare = log.spare, NULL
+        file.base_offset = scan.start.base_offset
+        file.ring_base = scan.start.ring_base
+        file.ext_id = scan.start.ext_id
+        file.run = scan.run
+        scan.run_taken = True
+        file.durable_position = scan.end_position
+        file.slot_n, file.slot_position = scan.slot_n, scan.slot_position
+        self._new_ring(0)
+        activate(log, file)
+        log.tail = log.written = log.durable = file.ring_base + scan.end_position
+        log.header.tail = log.header.written = log.header.durable = log.header.oldest = log.tail
+        memset(log.ring + (log.tail & (log.ring_bytes - 1)), 0, 8)
+
+    cdef int _new_ring(self, uint64_t needed) except -1:
+        """Make the landing ring, or a larger one, once everything in the old one is written out."""
+        cdef HotLog *log = self.log
+        cdef uint64_t ring_bytes = ring_bytes_for(max(2 * (needed + 64), self.ring_bytes_first))
+        cdef uint64_t tail
+        while log.header != NULL:
+            tail = log.tail
+            with nogil:
+                hot_write_out(log, tail)
+            self._check_running()
+            if tail == log.tail and log.written >= tail:
+                break
+        if log.header != NULL and log.ring_bytes >= ring_bytes:
+            return 0
+        create_ring(log, self.directory, self.stream_uuid, ring_bytes)
+        self.host.on_ring(ring_bytes)
+        check_errno(hot_start_threads(log), "start the write-out threads", self.directory.path)
+        return 0
+
+    cdef HotFile *_find(self, uint64_t segment_id):
+        cdef HotFile *file = self.log.oldest
+        while file != NULL and file.file_id != segment_id:
+            file = file.next
+        return file
+
+    def finish_seal(self, uint64_t segment_id, uint64_t coordinator_watermark):
+        """Seal a segment that has its END: flush it, write index and footer, let go of it.
+
+        Returns:
+            A `FooterInfo`, or None when the segment is sealed already. Segments are sealed in order.
+        """
+        cdef HotFile *file = self._find(segment_id)
+        cdef HotLog *log = self.log
+        cdef const uint8_t *uuid = <const uint8_t *> <char *> self.stream_uuid
+        cdef Footer footer
+        cdef int error
+        if file == NULL:
+            return None
+        if file.end == 0 or file != log.oldest:
+            raise RolloverFailed("the segment is still active, or an older one is not sealed yet",
+                                 stream=self.stream, segment=segment_id)
+        with nogil:
+            error = hot_flush(log, file.end, 0, <int64_t> 3600 * 1000000000)
+        self._check_running()
+        check_errno(error, "flush before the seal", self.directory.path)
+        with nogil:
+            error = write_seal(
+                file.fd, uuid, file.file_id, file.salt,
+                file.base_offset, file.ext_id, &file.run, file.end_position,
+                coordinator_watermark, False, &footer,
+            )
+        if error:
+            hot_poison(log, error)
+            self._check_running()
+        info = FooterInfo.__new__(FooterInfo)
+        (<FooterInfo> info).footer = footer
+        (<FooterInfo> info).position = footer_position(footer.end_position, footer.index_count)
+        with nogil:
+            pthread_mutex_lock(&log.lock)
+            while log.syncing or log.writing:
+                pthread_cond_wait(&log.change, &log.lock)
+            log.oldest = file.next
+            hot_announce(log)
+            pthread_mutex_unlock(&log.lock)
+        sys_close(file.fd)
+        run_free(&file.run)
+        free(file)
+        return info
+
+    def unsealed(self):
+        """`[(segment id, base offset, end offset, bytes written, has END, salt, ring base, ext_id)]`."""
+        cdef HotFile *file = self.log.oldest
+        out = []
+        while file != NULL:
+            end = file.end if file.end else self.log.tail
+            out.append((file.file_id, file.base_offset, file.base_offset + file.run.records,
+                        end - file.ring_base, file.end != 0, file.salt, file.ring_base,
+                        file.ext_id))
+            file = file.next
+        return out
+
+    def locate(self, uint64_t segment_id, uint64_t offset):
+        """A frame border at or before the record, in a segment that is not sealed; None if it is."""
+        cdef HotFile *file = self._find(segment_id)
+        cdef const IndexEntry *entry
+        if file == NULL:
+            return None
+        entry = run_find(file.run.entries, file.run.entry_count, offset - file.base_offset)
+        return FRAMES_AT if entry == NULL else entry.position
+
+    def locate_time(self, uint64_t segment_id, int64_t timestamp_ns):
+        """A frame border before which every record is older; None if the segment is sealed."""
+        cdef HotFile *file = self._find(segment_id)
+        cdef const IndexEntry *entry
+        if file == NULL:
+            return None
+        entry = run_find_time(file.run.entries, file.run.entry_count, timestamp_ns)
+        return FRAMES_AT if entry == NULL else entry.position
+
+    @property
+    def ring_bytes(self):
+        """Size of the landing ring's file; 0 when there is none."""
+        return self.log.ring_bytes + 4096 if self.log.header != NULL else 0
+
+    def mark_forked(self):
+        """In a forked child: every later call raises `ForkedHandle`."""
+        self.log.state = HOT_FORKED
+        self.log.file_limit = 0
+        self.log.header = NULL
+        self.log.ring = NULL
+        self.log.threads = False
+
+    def close(self):
+        """Flush, state the durable position in the file, stop the threads; again is harmless.
+
+        A poisoned or forked writer only stops. The ring is removed: the segment files have everything.
+        """
+        cdef HotLog *log = self.log
+        cdef int error = 0
+        if log.state == HOT_OPEN:
+            if log.header != NULL:
+                with nogil:
+                    error = hot_flush(log, log.tail, log.next_offset, <int64_t> 3600 * 1000000000)
+                    if error == 0:
+                        error = hot_confirm(log)
+            if error == 0:
+                log.state = HOT_CLOSED
+        log.file_limit = 0
+        if log.state != HOT_FORKED:
+            with nogil:
+                hot_stop_threads(log)
+            if log.header != NULL and log.state == HOT_CLOSED:
+                log.header.closed = 1
+                self.directory.unlink("landing.ring", missing_ok=True)
+        if log.state == HOT_POISONED:
+            self._check_running()

@@ -1,0 +1,48 @@
+"""The one place where time and chance come from; everything else is handed a `Clock`."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from aof2._core import posix
+
+
+class Clock:
+    """Time, pauses and random draws of a process.
+
+    Attributes:
+        source: The clock that the core stamps records with.
+
+    Example:
+        >>> Clock().now_ns() > 0
+        True
+    """
+
+    def __init__(self, source: posix.TimeSource | None = None) -> None:
+        self.source = source if source is not None else posix.TimeSource()
+        self._jitter = random.Random()
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970-01-01 UTC."""
+        return self.source.now_ns()
+
+    def monotonic_s(self) -> float:
+        """Seconds of a clock that never goes back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Pause this thread."""
+        time.sleep(seconds)
+
+    def jitter(self, seconds: float) -> float:
+        """A random share of `seconds`: full jitter, so that retries of many do not meet."""
+        return self._jitter.uniform(0.0, seconds)
+
+    def random_u64(self) -> int:
+        """A random 64-bit number that is not 0."""
+        return posix.random_u64()
+
+    def random_bytes(self, n: int) -> bytes:
+        """`n` random bytes, fit for identifiers."""
+        return posix.random_bytes(n)

@@ -1,0 +1,1 @@
+"""Background work: commands, the queue that orders them, and the handlers that run them."""

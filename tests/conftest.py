@@ -1,0 +1,42 @@
+"""What every test may use: the real S3 server, and the switch for the long campaign."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from aof2.testing.seaweedfs import SeaweedFS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests marked `long` as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "long" in item.keywords and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="part of the long campaign: --long runs it"))
+        if "seaweedfs" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.s3)
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[SeaweedFS]:
+    """The S3 server of this test run, started when the first test asks for it."""
+    from aof2.testing.seaweedfs import SeaweedFS
+
+    with SeaweedFS() as server:
+        yield server
+
+
+_prefixes = itertools.count(1)
+
+
+@pytest.fixture
+def tier2_s3(seaweedfs: SeaweedFS) -> dict[str, str]:
+    """Arguments of a `Tier2Config` (and of `open_store`) with a prefix that nobody used before."""
+    return seaweedfs.tier2(f"t{next(_prefixes)}")
