@@ -29,6 +29,7 @@ from aof2._core.posix cimport (
     check_errno,
     mapped_store,
     sys_close,
+    sys_fallocate,
     sys_fdatasync,
     sys_map,
     sys_populate,
@@ -43,6 +44,31 @@ from aof2.errors import Closed, DurabilityLost, ManifestCorrupt
 
 cdef extern from "atomics.h" nogil:
     void store_release32(void *at, uint32_t value)
+
+
+def restore_size(Directory directory not None, str name not None):
+    """Give a chunk that was cut short its full size again, so that it can be sealed.
+
+    Every block is allocated; what was cut reads as zeros, so a frame that only lacked its padding
+    is whole again.
+
+    Returns:
+        False when the size was right. `OSError` (ENOSPC) when there is no room.
+    """
+    cdef int fd = directory.open_file(name, True)
+    cdef uint64_t file_bytes
+    cdef int error
+    try:
+        header = read_header_fd(fd, directory.join(name))
+        file_bytes = header.file_bytes
+        if os.fstat(fd).st_size >= file_bytes:
+            return False
+        with nogil:
+            error = sys_fallocate(fd, file_bytes)
+        check_errno(error, "allocate a manifest chunk", directory.join(name))
+        return True
+    finally:
+        sys_close(fd)
 
 
 cdef class ChunkWriter:
@@ -291,6 +317,10 @@ cdef class ChunkWriter:
                     self._poison(error, "closing the manifest failed")
         finally:
             self._release()
+
+    def fail(self, int error):
+        """Poison the writer for a failure elsewhere that its records need; `error` is the errno."""
+        self.failure = error
 
     def abandon(self):
         """Give map and descriptor back without a sync, as the end of the process would."""

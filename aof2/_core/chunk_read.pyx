@@ -1,8 +1,8 @@
 """Reading a manifest chunk: its records, and by evidence what its end is worth.
 
-The frames are scanned to the first position X without a valid one. What lies behind X is an unfinished
-last write, unless something says that it was durable: a confirmation slot, the `durable` of a frame
-before or behind X, or a footer.
+The frames are scanned to the first position X without a valid one. What lies behind X is an
+unfinished last write, unless something says that it was durable: a confirmation slot, the `durable`
+of a frame before or behind X, or a footer.
 """
 
 import os
@@ -222,8 +222,8 @@ cdef class ChunkReader:
 
         Returns:
             ABSENT: prepared, but without a valid frame. CLEAN: zeros follow the last frame. TORN:
-            something else does, and nothing shows that it was durable. UNSEALED: the END stands, the
-            footer does not. SEALED: all of it agrees with the footer.
+            something else does, and nothing shows that it was durable. UNSEALED: the END stands,
+            the footer does not. SEALED: all of it agrees with the footer.
 
         `ManifestCorrupt` where something says that more was durable than is valid.
         """

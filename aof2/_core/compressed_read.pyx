@@ -275,7 +275,9 @@ cdef class CompressedSegment:
         self._runs.move_to_end(run.start)
         return run
 
-    cdef uint32_t _end_of_run(self, uint32_t first, uint64_t bytes_min, bint sequential):
+    cdef uint32_t _end_of_run(
+        self, uint32_t first, uint64_t bytes_min, bint sequential
+    ) noexcept:
         """The data frame behind the last one to fetch, from `first` on."""
         cdef WarmTable table = self._table
         cdef uint64_t start = table.entries[first].raw_position
@@ -324,7 +326,9 @@ cdef class CompressedSegment:
             i += 1
 
 
-cdef uint32_t _whole(WarmTable table, uint32_t last, uint64_t start, uint64_t bytes_max):
+cdef uint32_t _whole(
+    WarmTable table, uint32_t last, uint64_t start, uint64_t bytes_max
+) noexcept:
     """Extend a run over the rest of a long frame; as it is when that would be too much."""
     cdef uint32_t following = last
     while following < table.count - 1 and table.inside(following):

@@ -20,6 +20,7 @@ cdef class RecordCursor:
     cdef int64_t _ordinal                # that the next frame must have; < 0: any
     cdef FrameView _frame                # the frame that records are taken from
     cdef bint _in_frame
+    cdef bint _take_any                  # the next frame sets the offset
 
     cdef int _next_frame(self) except -1
     cdef Record _take(self)

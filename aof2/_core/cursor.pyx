@@ -93,6 +93,11 @@ cdef class RecordCursor:
         self._window = None
         self._in_frame = False
 
+    def enter_any(self, uint64_t salt, uint64_t base_offset, uint64_t ext_id, uint64_t position):
+        """Begin a segment at a frame border, taking whatever record comes first there."""
+        self.enter(salt, base_offset, ext_id, position)
+        self._take_any = True
+
     def load(self, Window window):
         """Give it the bytes from `position` on."""
         if window is not None and not window.start <= self.position <= window.end:
@@ -108,12 +113,6 @@ cdef class RecordCursor:
     def set_stop(self, uint64_t stop):
         """Move the stop, for a reader that follows."""
         self.stop = stop
-
-    def skip_to(self, uint64_t position, uint64_t offset):
-        """Go on behind damage at a frame border."""
-        self.position, self.offset = position, offset
-        self._ordinal = -1
-        self._in_frame = False
 
     cdef int _next_frame(self) except -1:
         """Find the frame that holds `offset`; AT_RECORD when `_frame` is it."""
@@ -137,6 +136,9 @@ cdef class RecordCursor:
                 return AT_EMPTY if status == FRAME_EMPTY else (
                     AT_BAD if status == FRAME_BAD else AT_UNKNOWN)
             first = self._base_offset + self._frame.ordinal
+            if self._take_any and self._frame.kind != KIND_END:
+                self.offset = first
+                self._take_any = False
             if first > self.offset and self._frame.kind != KIND_END:
                 return AT_BAD
             if self._frame.kind == KIND_END:
@@ -322,25 +324,3 @@ cdef class Columns:
         self.count += 1
         self.ends[self.count] = <uint32_t> self.data_bytes
         return 0
-
-
-def find_frame_after(Window window not None, uint64_t position, uint64_t salt,
-                     uint64_t base_offset, uint64_t expected_offset):
-    """The next place at or behind `position` where a frame validates, in steps of 8 bytes.
-
-    Returns:
-        `(position, offset)` of its first record, or None when there is none in the window. Only a frame
-        whose records come at or after `expected_offset` counts.
-    """
-    cdef FrameView frame
-    cdef uint64_t at = position
-    cdef bint found = False
-    with nogil:
-        while at + 32 <= window.end:
-            if check_frame(window.data + (at - window.start), window.end - at, at, salt, -1,
-                           &frame) == FRAME_OK and (
-                    base_offset + frame.ordinal >= expected_offset):
-                found = True
-                break
-            at += 8
-    return (at, base_offset + frame.ordinal) if found else None

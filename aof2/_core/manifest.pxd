@@ -41,9 +41,9 @@ cdef packed struct RecordHead:
 cdef extern from *:
     """
     /* The fields behind the head, by type, in the order of the format. Each is a u64; some are
-       limited: :tier (0 hot, 1 warm, 2 cold), :flag (0 or 1). The others are texts (u16 length, then
-       UTF-8): :text (refused when too long) and :reason (cut when too long). A trailing ? says that
-       a writer may leave it out; it is then empty. */
+       limited: :tier (0 hot, 1 warm, 2 cold), :flag (0 or 1). The others are texts (u16 length,
+       then UTF-8): :text (refused when too long) and :reason (cut when too long). A trailing ? says
+       that a writer may leave it out; it is then empty. */
     static const char *const aof2_manifest_fields[20] = {
         "",
         /*  1 SegmentOpened       */ "base_offset epoch",

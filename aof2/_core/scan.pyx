@@ -52,6 +52,21 @@ cdef class Scan:
         return self.run.durable_witness
 
     @property
+    def durable_low(self):
+        """Position below which slots or frames of this very file show that a flush covered it."""
+        return max(<uint64_t> FRAMES_AT, self.slot_position, self.run.durable_witness)
+
+    @property
+    def claims_durable(self):
+        """Whether anything in this file shows that a flush happened while it was being written."""
+        return self.slot_position > FRAMES_AT or self.run.durable_witness > 0
+
+    @property
+    def clean(self):
+        """Whether a close stated the end of the file, and nothing follows it."""
+        return self.slot_position == self.end_position and self.torn_end == self.end_position
+
+    @property
     def chain_crc(self):
         """Running crc64 over the checksums of the prefix's frames."""
         return self.run.chain_crc

@@ -169,6 +169,11 @@ cdef class FooterInfo:
         return self.footer.durable_position
 
     @property
+    def coordinator_watermark(self):
+        """Manifest records that were applied when the file was sealed."""
+        return self.footer.coordinator_watermark
+
+    @property
     def max_timestamp_ns(self):
         """Largest time stamp of a record."""
         return self.footer.max_timestamp_ns

@@ -106,31 +106,15 @@ def header_pages(
     )
 
 
-def sealed_segment(
-    items: Sequence[Item],
-    *,
-    base_offset: int = 0,
-    segment_id: int = 1,
-    salt: int = 0x1122334455667788,
-    epoch: int = 1,
-    ext_id: int = 0,
-) -> Segment:
-    """A sealed segment that holds `items`."""
-    out = bytearray(
-        header_pages(
-            base_offset=base_offset,
-            segment_id=segment_id,
-            salt=salt,
-            epoch=epoch,
-            ext_id=ext_id,
-            size=1 << 20,
-        )
-    )
+def all_frames(
+    items: Sequence[Item], position: int, salt: int
+) -> tuple[bytes, bytes, int, list[tuple[int, int, int, int]]]:
+    """`(frames, index, chain crc, places)` of `items`, from `position` on; without END."""
     ordinal, latest, chain, index_at = 0, -(1 << 63), 0, 0
+    out, index = bytearray(), bytearray()
     places: list[tuple[int, int, int, int]] = []
-    index = bytearray()
     for item in items:
-        at = len(out)
+        at = position + len(out)
         made = frame(
             KIND_BATCH if item.batch else KIND_RECORD,
             body_of(item),
@@ -148,44 +132,45 @@ def sealed_segment(
         places.append((at, len(made), ordinal, item.timestamp_ns))
         out += made
         ordinal += len(item.payloads)
-    end_position = len(out)
-    last_ns = items[-1].timestamp_ns if items else 0
-    out += frame(
-        KIND_END,
-        struct.pack("<Q", chain),
-        position=end_position,
-        ordinal=ordinal,
-        timestamp_ns=last_ns,
+    return bytes(out), bytes(index), chain, places
+
+
+def sealed_segment(
+    items: Sequence[Item],
+    *,
+    base_offset: int = 0,
+    segment_id: int = 1,
+    salt: int = 0x1122334455667788,
+    epoch: int = 1,
+    ext_id: int = 0,
+) -> Segment:
+    """A sealed segment that holds `items`."""
+    out = header_pages(
+        base_offset=base_offset,
+        segment_id=segment_id,
         salt=salt,
+        epoch=epoch,
+        ext_id=ext_id,
+        size=1 << 20,
+    )
+    frames, index, chain, places = all_frames(items, len(out), salt)
+    out += frames
+    times = [item.timestamp_ns for item in items]
+    first, last, latest = (times[0], times[-1], max(times)) if times else (0, 0, -(1 << 63))
+    count = sum(len(item.payloads) for item in items)
+    end_position = len(out)
+    chained = struct.pack("<Q", chain)
+    out += frame(
+        KIND_END, chained, position=end_position, ordinal=count, timestamp_ns=last, salt=salt
     )
     frames_end = len(out)
     out += index
     out += bytes(-len(out) % PAGE_BYTES)
-    footer = struct.pack(
-        "<8sII16sQQQQQqqqQQQQQQQQ",
-        b"AOF2FOOT",
-        1,
-        0,
-        UUID,
-        segment_id,
-        salt,
-        ordinal,
-        base_offset,
-        base_offset + ordinal,
-        items[0].timestamp_ns if items else 0,
-        last_ns,
-        latest,
-        ext_id,
-        end_position,
-        frames_end,
-        0,
-        frames_end,
-        len(index) // 16,
-        chain,
-        crc64nvme(bytes(out)),
-    )
+    offsets = (count, base_offset, base_offset + count)
+    positions = (end_position, frames_end, 0, frames_end, len(index) // 16)
+    footer = struct.pack("<8sII16sQQ", b"AOF2FOOT", 1, 0, UUID, segment_id, salt)
+    footer += struct.pack("<QQQqqqQ", *offsets, first, last, latest, ext_id)
+    footer += struct.pack("<QQQQQQQ", *positions, chain, crc64nvme(out))
     out += footer + struct.pack("<Q", crc64nvme(footer))
     assert len(footer) + 8 == FOOTER_BYTES
-    return Segment(
-        bytes(out), base_offset, base_offset + ordinal, end_position, frames_end, salt, places
-    )
+    return Segment(out, base_offset, base_offset + count, end_position, frames_end, salt, places)

@@ -1,0 +1,126 @@
+"""An embedded append-only log with three tiers: memory-mapped segments, zstd files, S3.
+
+```python
+import aof2
+
+with aof2.open("data") as manager:
+    log = manager.stream("orders")
+    offset = log.append(b"first")
+    print(log.get(offset).payload)
+```
+"""
+
+from aof2._core.record import Record
+from aof2.batch import RecordBatch
+from aof2.config import (
+    AofManagerConfig,
+    CoordinatorConfig,
+    FlushConfig,
+    ManifestConfig,
+    SegmentConfig,
+    Tier0Config,
+    Tier1Config,
+    Tier2Config,
+)
+from aof2.errors import (
+    AofError,
+    Closed,
+    CompressionFailed,
+    ConfigError,
+    CoordinatorDied,
+    CorruptionError,
+    DurabilityLost,
+    Fenced,
+    FetchFailed,
+    ForkedHandle,
+    FormatError,
+    HydrationFailed,
+    HydrationTimeout,
+    InvalidStreamName,
+    ManifestCorrupt,
+    NotYetDurable,
+    ObjectCorrupt,
+    OffsetOutOfRange,
+    RecordCorrupt,
+    RecordTooLarge,
+    RolloverFailed,
+    RootLocked,
+    SegmentCorrupt,
+    SegmentLost,
+    StorageFull,
+    StreamNotFound,
+    Tier2Auth,
+    Tier2Unavailable,
+    TierError,
+    UnsafeStore,
+    UploadFailed,
+    VersionTooNew,
+    WaitTimeout,
+    WouldBlock,
+    WouldBlockKind,
+)
+from aof2.manager import AofManager, open, open_async
+from aof2.reader import AofReader
+from aof2.stream import Aof
+from aof2.types import RecoveryReport, SegmentInfo, SegmentState, Tier, Watermarks
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Aof",
+    "AofError",
+    "AofManager",
+    "AofManagerConfig",
+    "AofReader",
+    "Closed",
+    "CompressionFailed",
+    "ConfigError",
+    "CoordinatorConfig",
+    "CoordinatorDied",
+    "CorruptionError",
+    "DurabilityLost",
+    "Fenced",
+    "FetchFailed",
+    "FlushConfig",
+    "ForkedHandle",
+    "FormatError",
+    "HydrationFailed",
+    "HydrationTimeout",
+    "InvalidStreamName",
+    "ManifestConfig",
+    "ManifestCorrupt",
+    "NotYetDurable",
+    "ObjectCorrupt",
+    "OffsetOutOfRange",
+    "Record",
+    "RecordBatch",
+    "RecordCorrupt",
+    "RecordTooLarge",
+    "RecoveryReport",
+    "RolloverFailed",
+    "RootLocked",
+    "SegmentConfig",
+    "SegmentCorrupt",
+    "SegmentInfo",
+    "SegmentLost",
+    "SegmentState",
+    "StorageFull",
+    "StreamNotFound",
+    "Tier",
+    "Tier0Config",
+    "Tier1Config",
+    "Tier2Auth",
+    "Tier2Config",
+    "Tier2Unavailable",
+    "TierError",
+    "UnsafeStore",
+    "UploadFailed",
+    "VersionTooNew",
+    "WaitTimeout",
+    "Watermarks",
+    "WouldBlock",
+    "WouldBlockKind",
+    "__version__",
+    "open",
+    "open_async",
+]

@@ -1,0 +1,1 @@
+RING_NAME: str

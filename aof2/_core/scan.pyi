@@ -1,0 +1,33 @@
+from aof2._core.logfile import LogHeader, StartInfo
+from aof2._core.posix import Directory
+from aof2._core.ringview import RingView
+
+class Scan:
+    header: LogHeader
+    start: StartInfo
+    end_position: int
+    whole: bool
+    torn_end: int
+    slot_n: int
+    slot_position: int
+    slot_offset: int
+    ring_from: int
+    status: int
+    @property
+    def records(self) -> int: ...
+    @property
+    def end_offset(self) -> int: ...
+    @property
+    def durable_witness(self) -> int: ...
+    @property
+    def durable_low(self) -> int: ...
+    @property
+    def claims_durable(self) -> bool: ...
+    @property
+    def clean(self) -> bool: ...
+    @property
+    def chain_crc(self) -> int: ...
+
+def scan(directory: Directory, name: str, *, ring: RingView | None = None) -> Scan | None: ...
+def write_out_ring(directory: Directory, name: str, scan: Scan, ring: RingView) -> None: ...
+def read_bytes(directory: Directory, name: str, start: int, end: int) -> bytes: ...

@@ -1,0 +1,92 @@
+"""What command handlers work on: the streams of a manager, its budgets, its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aof2.admission import Budget
+from aof2.clock import Clock
+from aof2.config import AofManagerConfig
+from aof2.coordinator.planner import SegmentView, StreamView, View
+from aof2.tiers.instance import StreamInstance
+from aof2.tiers.warm import WarmTier
+from aof2.types import Tier
+
+FIRST_SEGMENT_BYTES = 1024 * 1024
+SEGMENT_BYTES_MIN = 64 * 1024
+
+
+@dataclass
+class Context:
+    """Shared by all handlers of a manager.
+
+    Attributes:
+        config: The manager's configuration.
+        clock: Time and chance.
+        tier0, tier1: Budgets of the local tiers.
+        stopping: True once the manager closes; long work ends early then.
+        streams: Instances by name.
+    """
+
+    config: AofManagerConfig
+    clock: Clock
+    tier0: Budget
+    tier1: Budget
+    stopping: Callable[[], bool]
+    streams: dict[str, StreamInstance] = field(default_factory=dict)
+
+    def segment_bytes(self, stream: StreamInstance, frame_bytes: int) -> int:
+        """Size of a stream's next segment.
+
+        The first one is small and sizes double up to the configured one, but a stream takes no more than
+        its share of a quarter of tier 0, so that many streams fit beside each other. A frame that needs
+        more gets it.
+        """
+        largest = self.config.segment.segment_bytes_max
+        share = self.config.tier0.bytes_max // (4 * max(1, len(self.streams)))
+        size = min(FIRST_SEGMENT_BYTES << min(stream.segments_made, 20), largest, share)
+        size = max(size, SEGMENT_BYTES_MIN, min(largest, frame_bytes + frame_bytes // 128 + 65536))
+        return -(-size // 4096) * 4096
+
+    def view(self) -> View:
+        """A snapshot for the planner."""
+        target = int(self.config.tier0.bytes_max * self.config.tier0.evict_to_fraction)
+        return View(
+            streams=tuple(self._stream_view(s) for s in list(self.streams.values())),
+            tier0_used=self.tier0.used,
+            tier0_max=self.tier0.bytes_max,
+            tier0_target=target,
+            tier1_used=self.tier1.used,
+            tier1_max=self.tier1.bytes_max,
+        )
+
+    def _stream_view(self, stream: StreamInstance) -> StreamView:
+        segments = stream.manifest.index.segments
+        writer = stream.writer
+        wants = stream.spare_needed
+        if wants and writer is not None and writer.spare_bytes >= wants:
+            wants = 0
+        hot = []
+        for segment_id in stream.least_recent():
+            row = segments.get(segment_id)
+            if row is not None and row.sealed:
+                elsewhere = len(stream.residency(row) - {Tier.HOT}) > 0
+                hot.append(SegmentView(segment_id, stream.hot.sizes.get(segment_id, 0), elsewhere))
+        warm = [
+            SegmentView(segment_id, size, segments[segment_id].cold is not None)
+            for segment_id, size in sorted(stream.warm.sizes.items())
+        ]
+        return StreamView(
+            name=stream.name,
+            ended=tuple(u.segment_id for u in stream.unsealed() if u.ended),
+            spare_frame_bytes=wants,
+            spare_bytes=self.segment_bytes(stream, wants) if wants else 0,
+            compress=tuple(
+                (segment_id, WarmTier.bound(segments[segment_id].raw_bytes))
+                for segment_id in sorted(stream.to_compress)
+            ),
+            upload=tuple(sorted(stream.to_upload)) if stream.cold is not None else (),
+            hot=tuple(hot),
+            warm=tuple(warm),
+        )

@@ -1,0 +1,559 @@
+"""`AofManager` and `open`: a root's streams, budgets and background work."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import EllipsisType
+from typing import Any, Literal, TypeVar
+
+from aof2.admission import Budget
+from aof2.clock import Clock
+from aof2.config import AofManagerConfig, Tier2Config
+from aof2.coordinator.commands import Command, Compress, Rollover, Upload
+from aof2.coordinator.context import Context
+from aof2.coordinator.runtime import Coordinator
+from aof2.errors import (
+    AofError,
+    Closed,
+    ConfigError,
+    ForkedHandle,
+    StorageFull,
+    Tier2Unavailable,
+    WaitTimeout,
+    WouldBlockKind,
+)
+from aof2.manifest.log import Manifest
+from aof2.objectstore import ObjectStore, open_store
+from aof2.recovery import Recovery
+from aof2.root import Root
+from aof2.stream import Aof
+from aof2.tiers.cold import ColdTier
+from aof2.tiers.hot import HotTier
+from aof2.tiers.instance import StreamInstance
+from aof2.tiers.warm import WarmTier
+from aof2.types import RecoveryReport
+from aof2.writer import make_writer, size_limits
+
+LOGGER = logging.getLogger("aof2.tiered")
+ENOSPC = 28
+T = TypeVar("T")
+
+_LIVE: weakref.WeakSet[AofManager] = weakref.WeakSet()
+
+
+class AofManager:
+    """A root directory and everything that belongs to it. Made by `aof2.open`.
+
+    One process writes to a root; any number read it with `readonly=True`. A context manager, also
+    `async with`. Safe to use from many threads.
+
+    ```python
+    with aof2.open("data") as manager:
+        manager.stream("orders").append(b"first")
+    ```
+    """
+
+    def __init__(
+        self,
+        path: str,
+        config: AofManagerConfig,
+        store: ObjectStore | None,
+        clock: Clock,
+        *,
+        readonly: bool,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._clock = clock
+        self._readonly = readonly
+        self._streams: dict[str, Aof] = {}
+        self._instances: dict[str, StreamInstance] = {}
+        self._lock = threading.RLock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._closed = False
+        self._forked = False
+        size_limits(config)
+        self._root = Root(path, clock, readonly=readonly)
+        context = Context(
+            config=config,
+            clock=clock,
+            tier0=Budget(config.tier0.bytes_max),
+            tier1=Budget(config.tier1.bytes_max),
+            stopping=lambda: self._coordinator.stopping,
+        )
+        self._context = context
+        self._coordinator = Coordinator(context)
+        try:
+            if store is not None:
+                self._check_store(store)
+            if not readonly:
+                self._coordinator.start()
+                # Work that an earlier process left goes on without anyone asking for the stream.
+                for name in self._root.stream_names():
+                    self.stream(name)
+        except BaseException:
+            self._abandon()
+            raise
+        _LIVE.add(self)
+
+    def _check_store(self, store: ObjectStore) -> None:
+        """A fresh root must reach its tier 2; one with history can take in records without it."""
+        try:
+            store.check()
+        except Tier2Unavailable as error:
+            if self._readonly or not self._root.stream_names():
+                raise
+            LOGGER.warning(
+                "tier 2 cannot be reached, uploads wait: %s", error, extra={"event": "tier2_away"}
+            )
+
+    @property
+    def root(self) -> str:
+        """Absolute path of the root directory."""
+        return self._root.path
+
+    @property
+    def config(self) -> AofManagerConfig:
+        """The configuration that is in force."""
+        return self._config
+
+    @property
+    def bytes_used(self) -> tuple[int, int]:
+        """Bytes on disk that count against the budgets of tier 0 and tier 1, over all streams."""
+        for stream in list(self._instances.values()):
+            stream.refresh()
+        return self._context.tier0.used, self._context.tier1.used
+
+    # --- streams --------------------------------------------------------------------------------
+
+    def stream(
+        self,
+        name: str,
+        *,
+        create: bool = True,
+        ext_id: int = 0,
+        timeout: float | EllipsisType | None = ...,
+    ) -> Aof:
+        """A stream: created, or recovered from what is there; the same object each time.
+
+        Args:
+            name: `[A-Za-z0-9._-]{1,100}`, no leading dot.
+            create: Make it when it does not exist (never with `readonly=True`).
+            ext_id: Default 64-bit number of its records from now on.
+            timeout: Kept for symmetry; recovery takes as long as the unsealed bytes need.
+
+        Raises:
+            InvalidStreamName, StreamNotFound: by its name.
+            CorruptionError: bytes that must be there are damaged; nothing was cut.
+            StorageFull: no room for its files.
+        """
+        del timeout
+        with self._lock:
+            self._check_open()
+            if name in self._streams:
+                log = self._streams[name]
+                if ext_id and self._instances[name].writer is not None:
+                    self._instances[name].writer.ext_id = ext_id  # type: ignore[union-attr]
+                return log
+            try:
+                return self._open_stream(name, create and not self._readonly, ext_id)
+            except OSError as error:
+                if isinstance(error, AofError) or error.errno != ENOSPC:
+                    raise
+                raise StorageFull(
+                    f"no room on the disk to open stream {name!r}: free some and try again",
+                    path=self.root,
+                ) from error
+
+    async def stream_async(
+        self,
+        name: str,
+        *,
+        create: bool = True,
+        ext_id: int = 0,
+        timeout: float | EllipsisType | None = ...,
+    ) -> Aof:
+        """Like `stream`, without blocking the event loop."""
+        return await self._in_pool(
+            functools.partial(self.stream, name, create=create, ext_id=ext_id, timeout=timeout)
+        )
+
+    def streams(self) -> list[str]:
+        """Names of the streams in the root, sorted."""
+        self._check_open()
+        return self._root.stream_names()
+
+    def _open_stream(self, name: str, create: bool, ext_id: int) -> Aof:
+        if create and name not in self._root.stream_names():
+            self._root.create_stream(name)
+        directory, identity = self._root.open_stream(name)
+        opened: list[Any] = [directory]
+        try:
+            hot_directory = directory.subdir("segments")
+            warm_directory = directory.subdir("warm")
+            manifest_directory = directory.subdir("manifest")
+            opened += [hot_directory, warm_directory, manifest_directory]
+            manifest = Manifest.open(
+                manifest_directory,
+                identity,
+                time=self._clock.source,
+                chunk_bytes=self._config.manifest.chunk_bytes,
+                readonly=self._readonly,
+            )
+            opened.append(manifest)
+            instance = StreamInstance(
+                identity,
+                directory,
+                manifest,
+                HotTier(hot_directory, identity, self._context.tier0),
+                WarmTier(warm_directory, self._config.tier1, self._context.tier1),
+                None if self._store is None else ColdTier(self._store, identity, self._clock),
+            )
+            instance.owned = [manifest_directory]
+            report = self._recover(instance, ext_id)
+        except BaseException:
+            for thing in reversed(opened):
+                thing.close()
+            raise
+        log = Aof(instance, self._config, self._clock, self._coordinator, self._pool, report)
+        self._instances[name], self._streams[name] = instance, log
+        if not self._readonly:
+            self._context.streams[name] = instance
+            self._coordinator.kick()
+        return log
+
+    def _recover(self, instance: StreamInstance, ext_id: int) -> RecoveryReport:
+        if self._readonly:
+            instance.refresh()
+            records = instance.next_offset - instance.first_offset
+            replayed = instance.manifest.replayed_records
+            return RecoveryReport(clean=True, records=records, replayed_records=replayed)
+        quarantine = instance.directory.subdir("quarantine")
+        try:
+            recovered = Recovery(instance, quarantine, self._clock).run()
+        finally:
+            quarantine.close()
+        make_writer(instance, recovered, self._context, self._coordinator, self._clock, ext_id)
+        return recovered.report
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    def drain(
+        self,
+        level: Literal["local", "remote"] = "local",
+        *,
+        timeout: float | EllipsisType | None = ...,
+    ) -> None:
+        """Wait until background work has settled.
+
+        Args:
+            level: `"local"`: everything is flushed, ended segments are sealed and compressed. `"remote"`:
+                active segments are sealed first, and everything is in tier 2.
+            timeout: Seconds to wait.
+
+        Raises:
+            WaitTimeout: it has not settled in time; its text names the newest failure, if there is one.
+        """
+        if level not in ("local", "remote"):
+            raise ValueError(f'level is {level!r}: "local" or "remote"')
+        if level == "remote" and self._store is None:
+            raise ConfigError("the root has no tier 2: open it with tier2=", path=self.root)
+        self._check_open()
+        if self._readonly:
+            return
+        limit_s = self._config.wait_timeout_s if isinstance(timeout, EllipsisType) else timeout
+        until = None if limit_s is None else self._clock.monotonic_s() + limit_s
+        for name, log in list(self._streams.items()):
+            log.flush(timeout=timeout)
+            if level == "remote":
+                self._instances[name].writer.end_segment()  # type: ignore[union-attr]
+        self._coordinator.kick(hasten=True)
+        wanted = (Rollover, Compress) if level == "local" else (Rollover, Compress, Upload)
+        while not self._settled(wanted):
+            if until is not None and self._clock.monotonic_s() >= until:
+                raise self._not_drained()
+            self._wait_any(0.05)
+
+    async def drain_async(
+        self,
+        level: Literal["local", "remote"] = "local",
+        *,
+        timeout: float | EllipsisType | None = ...,
+    ) -> None:
+        """Like `drain`, without blocking the event loop."""
+        await self._in_pool(functools.partial(self.drain, level, timeout=timeout))
+
+    def _settled(self, wanted: tuple[type[Command], ...]) -> bool:
+        """Nothing of these kinds is under way, and no segment waits for one of them."""
+        if not self._coordinator.is_settled(lambda command: isinstance(command, wanted)):
+            return False
+        for stream in self._instances.values():
+            if stream.to_compress or any(u.ended for u in stream.unsealed()):
+                return False
+            if Upload in wanted and stream.to_upload:
+                return False
+        return True
+
+    def _wait_any(self, seconds: float) -> None:
+        for stream in self._instances.values():
+            with stream.changed:
+                stream.changed.wait(seconds)
+            return
+        self._clock.sleep(seconds)
+
+    def _not_drained(self) -> WaitTimeout:
+        errors = [str(s.last_error) for s in self._instances.values() if s.last_error is not None]
+        return WaitTimeout(
+            "background work has not settled yet" + (f"; last failure: {errors[0]}" if errors else ""),
+            kind=WouldBlockKind.REMOTE,
+            path=self.root,
+        )
+
+    # --- closing --------------------------------------------------------------------------------
+
+    def close(self, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Flush, stop the background work, release the root; again is harmless.
+
+        Work that is not finished within `timeout` seconds (left out: `coordinator.shutdown_timeout_s`)
+        is found again by the next open. Raises the first failure, after everything was closed.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        _LIVE.discard(self)
+        if self._forked:
+            return
+        limit_s = self._config.coordinator.shutdown_timeout_s
+        if not isinstance(timeout, EllipsisType):
+            limit_s = 1e9 if timeout is None else timeout
+        failures = self._shut_down(limit_s)
+        if failures:
+            raise failures[0]
+
+    async def close_async(self, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Like `close`, without blocking the event loop."""
+        loop = asyncio.get_running_loop()
+        # Not on the pool: closing ends it.
+        done = loop.create_future()
+
+        def work() -> None:
+            try:
+                self.close(timeout=timeout)
+            except BaseException as error:
+                loop.call_soon_threadsafe(_settle, done, error)
+            else:
+                loop.call_soon_threadsafe(_settle, done, None)
+
+        threading.Thread(target=work, name="aof2-close").start()
+        await asyncio.shield(done)
+
+    def _shut_down(self, limit_s: float) -> list[BaseException]:
+        failures: list[BaseException] = []
+
+        def attempt(work: Callable[[], object]) -> None:
+            try:
+                work()
+            except BaseException as error:
+                failures.append(error)
+
+        # Writers first: what was appended becomes durable while the workers end.
+        for instance in self._instances.values():
+            if instance.writer is not None:
+                attempt(instance.writer.close)
+        left = self._coordinator.stop(limit_s)
+        if left:
+            LOGGER.warning(
+                "closing without %s; the next open takes it up", left, extra={"event": "close_left"}
+            )
+        for name, instance in self._instances.items():
+            attempt(self._streams[name]._close)
+            attempt(functools.partial(self._retire, instance))
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        if self._store is not None:
+            attempt(self._store.close)
+        attempt(self._root.close)
+        return failures
+
+    def _retire(self, instance: StreamInstance) -> None:
+        """Remove the spare segment, which nothing was written to, and close the stream's files."""
+        if instance.writer is not None:
+            spare = instance.writer.give_back_spare()
+            if spare is not None:
+                instance.hot.evict(spare)
+        instance.close()
+
+    def _abandon(self) -> None:
+        """Undo a failed open: stop what had started, close what was open, leave nothing behind."""
+        self._closed = True
+        self._shut_down_quietly()
+
+    def _shut_down_quietly(self) -> None:
+        for instance in self._instances.values():
+            if instance.writer is not None:
+                instance.writer.close()
+        self._coordinator.stop(self._config.coordinator.shutdown_timeout_s)
+        for instance in self._instances.values():
+            self._retire(instance)
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+        self._root.undo()
+
+    def __enter__(self) -> AofManager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> AofManager:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close_async()
+
+    def __repr__(self) -> str:
+        return f"AofManager({self.root!r}{', readonly' if self._readonly else ''})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a manager does not pickle: open the root with readonly=True over there")
+
+    # --- helpers --------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._forked:
+            raise ForkedHandle(
+                "this handle belongs to the parent process: open the root with readonly=True",
+                path=self.root,
+            )
+        if self._closed:
+            raise Closed("the manager is closed: open the root again", path=self.root)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        """The threads that the async forms wait on; made when they are first used."""
+        with self._lock:
+            self._check_open()
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(4, thread_name_prefix="aof2-async")
+            return self._executor
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool(), work)
+
+    def _mark_forked(self) -> None:
+        """In a forked child: the handles are the parent's, and so is the lock."""
+        self._forked = True
+        for instance in self._instances.values():
+            if instance.writer is not None:
+                instance.writer.mark_forked()
+        for log in self._streams.values():
+            log._mark_forked()
+        self._root.close()
+
+
+def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if not future.done():
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _forked_child() -> None:
+    for manager in list(_LIVE):
+        manager._mark_forked()
+    _LIVE.clear()
+
+
+os.register_at_fork(after_in_child=_forked_child)
+
+
+def _configure(
+    tier2: str | os.PathLike[str] | Tier2Config | None, config: AofManagerConfig | None
+) -> AofManagerConfig:
+    chosen = AofManagerConfig() if config is None else config
+    if tier2 is None:
+        return chosen
+    if chosen.tier2 is not None:
+        raise ConfigError("tier2 is given twice: as an argument and in the configuration")
+    if not isinstance(tier2, Tier2Config):
+        tier2 = Tier2Config(url=os.fspath(tier2))
+    return dataclasses.replace(chosen, tier2=tier2)
+
+
+def open(
+    root: str | os.PathLike[str],
+    *,
+    tier2: str | os.PathLike[str] | Tier2Config | None = None,
+    config: AofManagerConfig | None = None,
+    readonly: bool = False,
+    timeout: float | EllipsisType | None = ...,
+    clock: Clock | None = None,
+) -> AofManager:
+    """Open a root directory.
+
+    Args:
+        root: The directory; made when it is missing.
+        tier2: `s3://bucket/prefix`, a directory or a `Tier2Config`; None keeps everything local.
+        config: Everything else; None takes the defaults.
+        readonly: Open beside a live writer; changes no data on disk.
+        timeout: Kept for symmetry; opening takes as long as recovery and one request to tier 2 need.
+        clock: Time and chance, for tests.
+
+    Raises:
+        ConfigError: the root or a value cannot be used.
+        RootLocked: another process writes to the root.
+        Tier2Unavailable, Tier2Auth: tier 2 cannot be used; nothing was left behind.
+        CorruptionError: a stream's bytes are damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, open(folder) as manager:
+        ...     manager.stream("orders").append(b"first")
+        0
+    """
+    del timeout
+    chosen = _configure(tier2, config)
+    store: ObjectStore | None = None
+    if chosen.tier2 is not None:
+        values = dataclasses.asdict(chosen.tier2)
+        store = open_store(values.pop("url"), **values)
+    try:
+        return AofManager(
+            os.fspath(root), chosen, store, clock if clock is not None else Clock(), readonly=readonly
+        )
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
+
+
+async def open_async(
+    root: str | os.PathLike[str],
+    *,
+    tier2: str | os.PathLike[str] | Tier2Config | None = None,
+    config: AofManagerConfig | None = None,
+    readonly: bool = False,
+    timeout: float | EllipsisType | None = ...,
+    clock: Clock | None = None,
+) -> AofManager:
+    """Like `open`, without blocking the event loop.
+
+    ```python
+    async with await aof2.open_async("data") as manager:
+        await manager.stream("orders").append_async(b"first")
+    ```
+    See `docs/architecture.md`.
+    """
+    work = functools.partial(
+        open, root, tier2=tier2, config=config, readonly=readonly, timeout=timeout, clock=clock
+    )
+    return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -1,0 +1,517 @@
+"""Reading a stream: one iterator over all tiers, in offset order, each checksum verified."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from types import EllipsisType
+from typing import Literal, TypeVar
+
+from aof2._core.cursor import CursorStatus, RecordCursor
+from aof2._core.record import Record
+from aof2.batch import RecordBatch
+from aof2.clock import Clock
+from aof2.errors import (
+    Closed,
+    OffsetOutOfRange,
+    RecordCorrupt,
+    VersionTooNew,
+    WaitTimeout,
+    WouldBlock,
+    WouldBlockKind,
+)
+from aof2.leases import ResidentSegment
+from aof2.tiers.instance import StreamInstance
+from aof2.types import Tier
+
+Place = int | Literal["earliest", "latest"] | datetime
+"""Where to start or stop: an offset (negative: from the end), a name, or an aware datetime."""
+Until = Literal["appended", "local", "remote"]
+T = TypeVar("T")
+
+NO_STOP = 2**64 - 1
+POLL_FIRST_S = 50e-6
+POLL_LAST_S = 1e-3
+LOOKS_MAX = 1000
+"""So often a reader looks anew for a record that the stream says is there, before it calls it damage."""
+
+
+class _Step(enum.Enum):
+    """What a reader found out when its cursor could not go on."""
+
+    MORE = 0
+    TAIL = 1
+    DONE = 2
+
+
+def _resolve_time(stream: StreamInstance, when: datetime) -> int:
+    """Offset of the first record at or after a time, where time stamps ascend."""
+    if when.tzinfo is None:
+        raise TypeError("a datetime without a time zone is ambiguous: give it one, e.g. timezone.utc")
+    wanted_ns = round(when.timestamp() * 1e9)
+    ids = [info.segment_id for info in stream.infos()]
+    low, high = 0, len(ids)
+    while low < high:
+        middle = (low + high) // 2
+        found = _first_at(stream, ids[middle], wanted_ns)
+        if found is None:
+            low = middle + 1
+        else:
+            high = middle
+    found = _first_at(stream, ids[low], wanted_ns) if low < len(ids) else None
+    return stream.next_offset if found is None else found
+
+
+def _first_at(stream: StreamInstance, segment_id: int, wanted_ns: int) -> int | None:
+    """Offset of a segment's first record at or after a time; None when all are older."""
+    held = stream.open_segment(segment_id)
+    position = None
+    if not held.sealed and stream.writer is not None:
+        position = stream.writer.locate_time(segment_id, wanted_ns)
+    source = held.source
+    cursor = RecordCursor(source.base_offset)
+    cursor.enter_any(
+        source.salt,
+        source.base_offset,
+        source.ext_id,
+        source.locate_time(wanted_ns) if position is None else position,
+    )
+    while True:
+        record = cursor.next_record()
+        if record is None:
+            window = None
+            if cursor.status == CursorStatus.WINDOW_END:
+                window = source.window(cursor.position, cursor.needed)
+            if window is None:
+                return None
+            cursor.load(window)
+        elif record.timestamp_ns >= wanted_ns:
+            return record.offset
+
+
+def resolve(stream: StreamInstance, place: Place) -> int:
+    """The offset that a `start=` or `stop=` means; `TypeError` or `ValueError` for anything else."""
+    if isinstance(place, datetime):
+        return _resolve_time(stream, place)
+    if place == "earliest":
+        return stream.first_offset
+    if place == "latest":
+        return stream.next_offset
+    if isinstance(place, bool) or not isinstance(place, int):
+        raise TypeError(
+            f'{place!r} is no place in a stream: an offset, "earliest", "latest" or a datetime'
+        )
+    if place < 0:
+        return max(stream.first_offset, stream.next_offset + place)
+    return place
+
+
+def open_cursor(stream: StreamInstance, cursor: RecordCursor) -> ResidentSegment:
+    """Put a cursor at its offset in the segment that holds it, in the nearest tier."""
+    segment_id, _ = stream.find(cursor.offset)
+    held = stream.open_segment(segment_id)
+    source, position = held.source, None
+    if not held.sealed and stream.writer is not None:
+        position = stream.writer.locate(segment_id, cursor.offset)
+    if position is None:
+        position = source.locate(cursor.offset)
+    cursor.enter(source.salt, source.base_offset, source.ext_id, position)
+    return held
+
+
+def corrupt(stream: StreamInstance, held: ResidentSegment, cursor: RecordCursor) -> Exception:
+    """The error for a frame that must be good and is not."""
+    where = {"stream": stream.name, "segment": held.segment_id, "path": held.source.path}
+    if cursor.status == CursorStatus.UNKNOWN:
+        return VersionTooNew(
+            "a frame of a newer version: upgrade aof2",
+            position=cursor.position,
+            offset=cursor.offset,
+            **where,
+        )
+    row = stream.manifest.index.segments.get(held.segment_id)
+    others = () if row is None else sorted(stream.residency(row) - {held.tier})
+    return RecordCorrupt(
+        "the frame fails its checks, so the record cannot be read"
+        + (f"; {others[0].name} has another copy" if others else "; restore it from a backup"),
+        position=cursor.position,
+        offset=cursor.offset,
+        intact_on=tuple(tier.name for tier in others),
+        **where,
+    )
+
+
+class AofReader(RecordCursor):
+    """Reads records in order, whichever tier they are in. Made by `Aof.reader`.
+
+    An iterator, an async iterator and a context manager; one thread or task at a time, except `close`,
+    which may come from any thread and ends the iteration. See `docs/reading.md`.
+
+    ```python
+    for record in log.reader(start=1000, stop=2000):
+        print(record.offset, record.payload)
+    ```
+    """
+
+    def __init__(
+        self,
+        stream: StreamInstance,
+        pool: Callable[[], ThreadPoolExecutor],
+        clock: Clock,
+        *,
+        start: int,
+        stop: int | None,
+        follow: bool,
+        until: Until,
+        timeout_s: float | None,
+    ) -> None:
+        super().__init__(start, 0)
+        self._stream = stream
+        self._pool = pool
+        self._clock = clock
+        self._follow = follow
+        self._until = until
+        self._timeout_s = timeout_s
+        self._hard_stop = stop
+        self._held: ResidentSegment | None = None
+        self._future: Future[object] | None = None
+        self._closed = False
+        self._looks = 0
+        self._looked_at = -1
+        if stop is None and not follow:
+            self._hard_stop = self._watermark()
+        self._raise_stop()
+
+    # --- public ---------------------------------------------------------------------------------
+
+    def read(self, *, timeout: float | EllipsisType | None = ...) -> Record | None:
+        """The next record; None at the end of a reader that does not follow.
+
+        Args:
+            timeout: Seconds to wait for a record when following; None for ever.
+
+        Raises:
+            WaitTimeout: none came in time.
+            CorruptionError: the next record cannot be read; the reader stays where it is.
+        """
+        return self._blocking(self.next_record, timeout)
+
+    def read_nowait(self) -> Record | None:
+        """Like `read`, but raises `WouldBlock` (TAIL or HYDRATION) instead of waiting."""
+        return self._at_once(self.next_record)
+
+    async def read_async(self, *, timeout: float | EllipsisType | None = ...) -> Record | None:
+        """Like `read`, without blocking the event loop."""
+        return await self._awaiting(self.next_record, timeout)
+
+    def read_batch(
+        self, bytes_max: int = 1 << 20, *, timeout: float | EllipsisType | None = ...
+    ) -> RecordBatch | None:
+        """The next records as columns; None at the end of a reader that does not follow.
+
+        Args:
+            bytes_max: About so many payload bytes at most; a batch that was appended as one is not cut.
+            timeout: As for `read`.
+        """
+        return self._blocking(lambda: self._batch(bytes_max), timeout)
+
+    def read_batch_nowait(self, bytes_max: int = 1 << 20) -> RecordBatch | None:
+        """Like `read_batch`, but raises `WouldBlock` instead of waiting."""
+        return self._at_once(lambda: self._batch(bytes_max))
+
+    async def read_batch_async(
+        self, bytes_max: int = 1 << 20, *, timeout: float | EllipsisType | None = ...
+    ) -> RecordBatch | None:
+        """Like `read_batch`, without blocking the event loop."""
+        return await self._awaiting(lambda: self._batch(bytes_max), timeout)
+
+    def batches(self, bytes_max: int = 1 << 20) -> Iterator[RecordBatch]:
+        """Iterate over the rest as `RecordBatch`es of about `bytes_max` bytes."""
+        while (batch := self.read_batch(bytes_max, timeout=None)) is not None:
+            yield batch
+
+    def payloads(self) -> Iterator[bytes]:
+        """Iterate over the rest as bytes, without an object for the record around them."""
+        for batch in self.batches():
+            yield from batch.to_pylist()
+
+    def seek(self, start: Place, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Go to another place, as for `Aof.reader(start=)`.
+
+        Args:
+            start: An offset, `"earliest"`, `"latest"` or an aware datetime (which may have to look into
+                segments of other tiers).
+            timeout: Kept for symmetry; a seek waits for nothing but the tiers' own time limits.
+
+        Raises:
+            OffsetOutOfRange: the stream does not have it.
+        """
+        del timeout
+        self._check_open()
+        offset = resolve(self._stream, start)
+        first, following = self._stream.first_offset, self._stream.next_offset
+        if not first <= offset <= following:
+            raise OffsetOutOfRange(
+                f"the stream holds offsets {first} to {following}, half-open",
+                first=first,
+                next=following,
+                offset=offset,
+                stream=self._stream.name,
+            )
+        self._held = self._future = None
+        self.move(offset, self.stop_offset)
+
+    def seek_nowait(self, start: Place) -> None:
+        """Like `seek`; a datetime that needs another tier raises `WouldBlock`(HYDRATION)."""
+        if isinstance(start, datetime):
+            offset = self._in_pool(lambda: resolve(self._stream, start))
+            self.seek(offset)
+        else:
+            self.seek(start)
+
+    async def seek_async(self, start: Place, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Like `seek`, without blocking the event loop."""
+        del timeout
+        loop = asyncio.get_running_loop()
+        offset = await loop.run_in_executor(self._pool(), resolve, self._stream, start)
+        self.seek(offset)
+
+    def close(self) -> None:
+        """End the reader; a waiting iteration ends. Again is harmless, from any thread too."""
+        self._closed = True
+        self.set_stop(0)
+        self._held = None
+
+    def __enter__(self) -> AofReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> AofReader:
+        return self
+
+    async def __anext__(self) -> Record:
+        record = None if self._closed else await self.read_async(timeout=None)
+        if record is None:
+            raise StopAsyncIteration
+        return record
+
+    def __repr__(self) -> str:
+        return f"AofReader({self._stream.name!r}, offset={self.offset})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a reader does not pickle: open the root with readonly=True over there")
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    def refill(self) -> bool:
+        """Called by iteration: go on, waiting at the tail when following."""
+        if self._closed:
+            return False
+        pause_s = POLL_FIRST_S
+        while True:
+            step = self._advance()
+            if step is not _Step.TAIL:
+                return step is _Step.MORE
+            if not self._follow or self._closed:
+                return False
+            self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, POLL_LAST_S)
+
+    def _blocking(
+        self, take: Callable[[], T | None], timeout: float | EllipsisType | None
+    ) -> T | None:
+        self._check_open()
+        until = self._deadline(timeout)
+        pause_s = POLL_FIRST_S
+        while (item := take()) is None:
+            step = self._advance()
+            if step is _Step.DONE or (step is _Step.TAIL and not self._follow) or self._closed:
+                return None
+            if step is _Step.TAIL:
+                if until is not None and self._clock.monotonic_s() >= until:
+                    raise self._timed_out()
+                self._clock.sleep(pause_s)
+                pause_s = min(2 * pause_s, POLL_LAST_S)
+        return item
+
+    def _at_once(self, take: Callable[[], T | None]) -> T | None:
+        self._check_open()
+        while (item := take()) is None:
+            step = self._in_pool(self._advance) if self._needs_fetch() else self._advance()
+            if step is _Step.DONE or (step is _Step.TAIL and not self._follow):
+                return None
+            if step is _Step.TAIL:
+                raise WouldBlock(
+                    "the reader is at the end of the stream",
+                    kind=WouldBlockKind.TAIL,
+                    retry_after_s=POLL_LAST_S,
+                    stream=self._stream.name,
+                    waiter=self._wait_tail,
+                )
+        return item
+
+    async def _awaiting(
+        self, take: Callable[[], T | None], timeout: float | EllipsisType | None
+    ) -> T | None:
+        until = self._deadline(timeout)
+        pause_s = POLL_LAST_S
+        while True:
+            try:
+                return self._at_once(take)
+            except WouldBlock as blocked:
+                if until is not None and self._clock.monotonic_s() >= until:
+                    raise self._timed_out() from None
+                if blocked.kind is WouldBlockKind.HYDRATION and self._future is not None:
+                    await asyncio.wait([asyncio.wrap_future(self._future)])
+                else:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, 10 * POLL_LAST_S)
+
+    def _wait_tail(self, timeout: float | None) -> bool:
+        until = None if timeout is None else self._clock.monotonic_s() + timeout
+        pause_s = POLL_FIRST_S
+        while self._stream.next_offset <= self.offset and not self._closed:
+            if until is not None and self._clock.monotonic_s() >= until:
+                return False
+            self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, POLL_LAST_S)
+        return True
+
+    def _in_pool(self, work: Callable[[], T]) -> T:
+        """Run work on the shared thread; `WouldBlock`(HYDRATION) until its result is there."""
+        if self._future is None:
+            self._future = self._pool().submit(work)
+        future = self._future
+        if not future.done():
+            raise WouldBlock(
+                "the bytes are on their way from another tier",
+                kind=WouldBlockKind.HYDRATION,
+                stream=self._stream.name,
+                waiter=lambda timeout: _future_done(future, timeout),
+            )
+        self._future = None
+        return future.result()  # type: ignore[return-value]
+
+    def _needs_fetch(self) -> bool:
+        """Whether going on may have to read another tier than the hot one."""
+        if self._future is not None:
+            return True
+        if self._held is not None and self.status == CursorStatus.WINDOW_END:
+            return self._held.tier is not Tier.HOT
+        if self._held is None and self.status == CursorStatus.WINDOW_END:
+            segment_id = self._stream.find(self.offset)[0]
+        elif self._held is not None and self.status == CursorStatus.END:
+            segment_id = self._stream.next_after(self._held.segment_id) or 0
+        else:
+            return False
+        return segment_id != 0 and segment_id not in self._stream.hot.sizes
+
+    def _deadline(self, timeout: float | EllipsisType | None) -> float | None:
+        limit_s = self._timeout_s if isinstance(timeout, EllipsisType) else timeout
+        return None if limit_s is None else self._clock.monotonic_s() + limit_s
+
+    def _timed_out(self) -> WaitTimeout:
+        return WaitTimeout(
+            "no record came in time; read again",
+            kind=WouldBlockKind.TAIL,
+            stream=self._stream.name,
+            offset=self.offset,
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("the reader is closed", stream=self._stream.name)
+
+    # --- going on -------------------------------------------------------------------------------
+
+    def _batch(self, bytes_max: int) -> RecordBatch | None:
+        parts = self.next_batch(bytes_max)
+        return None if parts is None else RecordBatch(*parts)
+
+    def _watermark(self) -> int:
+        """Offset that the reader may read up to now."""
+        if self._until == "local":
+            return self._stream.durable_offset
+        if self._until == "remote":
+            return self._stream.remote_offset
+        return self._stream.next_offset
+
+    def _raise_stop(self) -> bool:
+        """Let the cursor go as far as it may; True when that is further than where it is."""
+        limit = NO_STOP if self._follow and self._until == "appended" else self._watermark()
+        self.stop_offset = limit if self._hard_stop is None else min(limit, self._hard_stop)
+        self.set_stop(0 if self._closed else self.stop_offset)
+        return self.offset < self.stop_offset
+
+    def _advance(self) -> _Step:
+        """Do one thing that lets the cursor go on, or say that nothing can be done now."""
+        status = self.status
+        if self._closed or status == CursorStatus.STOP:
+            if self._closed or (self._hard_stop is not None and self.offset >= self._hard_stop):
+                return _Step.DONE
+            return _Step.MORE if self._raise_stop() else _Step.TAIL
+        if status == CursorStatus.END:
+            return self._next_segment()
+        if self._held is None:
+            return self._find_segment()
+        if status == CursorStatus.WINDOW_END:
+            window = self._held.source.window(self.position, self.needed)
+            if window is not None and window.end - self.position >= max(1, self.needed):
+                self.load(window)
+                return _Step.MORE
+        if self._held.sealed:
+            raise corrupt(self._stream, self._held, self)
+        return self._at_tail(status)
+
+    def _find_segment(self) -> _Step:
+        """Enter the segment of the offset; there may be none yet at the very end."""
+        if self.offset == self._stream.next_offset and not self._stream.unsealed():
+            self._stream.refresh()
+            if self.offset == self._stream.next_offset:
+                return _Step.TAIL
+        self._held = open_cursor(self._stream, self)
+        return _Step.MORE
+
+    def _next_segment(self) -> _Step:
+        assert self._held is not None
+        following = self._stream.next_after(self._held.segment_id)
+        if following is None:
+            self._stream.refresh()
+            following = self._stream.next_after(self._held.segment_id)
+            if following is None:
+                return _Step.TAIL
+        self._held = self._stream.open_segment(following)
+        source = self._held.source
+        # The segment begins where the last one ended, so its first frame holds the offset.
+        self.enter(source.salt, source.base_offset, source.ext_id, source.locate(self.offset))
+        return _Step.MORE
+
+    def _at_tail(self, status: int) -> _Step:
+        """Nothing more in an unsealed segment as it was opened: look whether that has changed."""
+        assert self._held is not None
+        if self._stream.writer is None and self.offset >= self._stream.next_offset:
+            self._stream.refresh()
+        if self.offset >= self._stream.next_offset:
+            return _Step.TAIL
+        bad = status in (CursorStatus.BAD, CursorStatus.UNKNOWN) and self._stream.writer is not None
+        self._looks = self._looks + 1 if self._looked_at == self.offset else 0
+        self._looked_at = self.offset
+        if bad or self._looks > LOOKS_MAX:
+            raise corrupt(self._stream, self._held, self)
+        # The landing ring was replaced, or the segment was sealed meanwhile: look at it anew.
+        self._stream.drop_open(self._held.segment_id)
+        self._held = None
+        self.move(self.offset, self.stop_offset)
+        return self._find_segment()
+
+
+def _future_done(future: Future[object], timeout: float | None) -> bool:
+    """Wait for a future's end, however it ends."""
+    from concurrent.futures import wait
+
+    return bool(wait([future], timeout).done)

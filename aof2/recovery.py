@@ -1,0 +1,405 @@
+"""Recovery: what opening a stream for writing does, by the evidence that files give.
+
+Files are facts, records are decisions. A tail is cut only where nothing shows that a flush ever covered
+it; anything else is a typed corruption error. Running it again, or after being cut itself, ends the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from aof2._core import compressed, scan, seal
+from aof2._core.manifest import RecordType
+from aof2._core.posix import Directory
+from aof2._core.ringview import RingView
+from aof2._core.scan import Scan
+from aof2._core.seal import FooterInfo
+from aof2.clock import Clock
+from aof2.errors import AofError, RecordCorrupt, SegmentCorrupt
+from aof2.tiers.hot import RING_NAME
+from aof2.tiers.instance import StreamInstance
+from aof2.types import RecoveryReport
+
+LOGGER = logging.getLogger("aof2.tier0")
+QUARANTINE_BYTES_MAX = 64 * 1024 * 1024
+
+
+@dataclass
+class Recovered:
+    """What recovery hands to the writer: where to go on.
+
+    Attributes:
+        report: For the user.
+        next_offset: Offset of the next record.
+        previous: `(segment id, END position, end offset, chain crc)` of the last sealed segment, or None.
+        resume: Segment that a clean close left open, with its scan; None to begin a fresh one.
+        last_id: Largest segment id that was ever used.
+    """
+
+    report: RecoveryReport
+    next_offset: int
+    previous: tuple[int, int, int, int] | None
+    resume: tuple[int, Scan] | None
+    last_id: int
+
+
+@dataclass
+class _Found:
+    """What the pass over `segments/` has seen so far."""
+
+    clean: bool = True
+    truncated_bytes: int = 0
+    quarantine: list[str] = field(default_factory=list)
+    previous: tuple[int, int, int, int] | None = None
+    resume: tuple[int, Scan] | None = None
+    next_offset: int = 0
+
+
+class Recovery:
+    """One recovery of one stream, before its writer exists."""
+
+    def __init__(self, stream: StreamInstance, quarantine: Directory, clock: Clock) -> None:
+        self._stream = stream
+        self._hot = stream.hot
+        self._quarantine = quarantine
+        self._clock = clock
+        self._found = _Found()
+
+    def run(self) -> Recovered:
+        """Bring the stream's files into order; see the module's text.
+
+        Raises:
+            CorruptionError: bytes that must be there are not; nothing was changed that matters.
+        """
+        began_s = self._clock.monotonic_s()
+        stream, found = self._stream, self._found
+        for directory in (self._hot.directory, stream.warm.directory):
+            for name in directory.names():
+                if name.startswith(".tmp-"):
+                    directory.unlink(name)
+        ids = self._hot.ids()
+        unsealed = [segment_id for segment_id in ids if not self._take_sealed(segment_id)]
+        self._set_previous()
+        self._recover_tail(unsealed)
+        self._hot.directory.unlink(RING_NAME, missing_ok=True)
+        self._warm()
+        self._pending()
+        self._check_pointer()
+        stream.manifest.flush()
+        rows = stream.manifest.index.rows()
+        last_ids = [*ids, *(row.segment_id for row in rows), 0]
+        report = RecoveryReport(
+            clean=found.clean,
+            records=found.next_offset - stream.first_offset,
+            truncated_bytes=found.truncated_bytes,
+            quarantine=tuple(found.quarantine),
+            duration_s=self._clock.monotonic_s() - began_s,
+            replayed_records=stream.manifest.replayed_records,
+        )
+        if not report.clean:
+            LOGGER.warning(
+                "stream %s was not closed: %d records, %d bytes of an unfinished write cut",
+                stream.name,
+                report.records,
+                report.truncated_bytes,
+                extra={"event": "recovered", "stream": stream.name},
+            )
+        return Recovered(
+            report, found.next_offset, found.previous, found.resume, max(last_ids)
+        )
+
+    # --- sealed segments ------------------------------------------------------------------------
+
+    def _take_sealed(self, segment_id: int) -> bool:
+        """Account for a segment that has a good footer; False when it has none and is not recorded."""
+        name = self._hot.name(segment_id)
+        row = self._stream.manifest.index.segments.get(segment_id)
+        try:
+            footer = seal.read_footer(self._hot.directory, name)
+        except SegmentCorrupt as error:
+            if row is None or not row.sealed:
+                raise
+            self._set_aside_damaged(segment_id, error)
+            return True
+        if row is not None and row.sealed:
+            if (
+                footer is None
+                or footer.end_offset != row.end_offset
+                or footer.before_crc64 != row.segment_crc64
+            ):
+                self._set_aside_damaged(
+                    segment_id,
+                    SegmentCorrupt(
+                        "the segment does not agree with its record in the manifest",
+                        stream=self._stream.name,
+                        segment=segment_id,
+                        path=self._hot.directory.join(name),
+                        offset=row.base_offset,
+                    ),
+                )
+            else:
+                self._hot.adopt(segment_id)
+            return True
+        if footer is None:
+            return False
+        # The crash came between the footer and the record.
+        self._found.clean = False
+        self._record_seal(segment_id, footer)
+        return True
+
+    def _set_aside_damaged(self, segment_id: int, error: AofError) -> None:
+        """Keep a damaged hot copy aside if another tier has the segment, else refuse to open."""
+        row = self._stream.manifest.index.segments[segment_id]
+        if row.compressed is None or not (
+            row.cold is not None or segment_id in self._stream.warm.ids()
+        ):
+            raise error
+        LOGGER.error("%s; another tier serves it", error, extra={"event": "hot_copy_damaged"})
+        self._to_quarantine(self._hot.directory, self._hot.name(segment_id))
+
+    def _record_seal(self, segment_id: int, footer: FooterInfo) -> None:
+        """Let the manifest know a sealed segment; the pointer follows."""
+        stream, manifest = self._stream, self._stream.manifest
+        end = stream.sealed_end()
+        if footer.base_offset != end:
+            raise SegmentCorrupt(
+                f"the segment begins at offset {footer.base_offset}, but the one before it ends at "
+                f"{end}: a segment between them is missing",
+                stream=stream.name,
+                segment=segment_id,
+                path=self._hot.directory.join(self._hot.name(segment_id)),
+                offset=end,
+            )
+        self._hot.adopt(segment_id)
+        epoch = stream.identity.epoch
+        self._hot.write_pointer(segment_id, footer, epoch)
+        manifest.append(
+            RecordType.SEGMENT_OPENED,
+            segment_id,
+            footer.base_offset,
+            base_offset=footer.base_offset,
+            epoch=epoch,
+        )
+        manifest.append(
+            RecordType.SEAL_SEGMENT,
+            segment_id,
+            footer.end_offset,
+            **stream.sealed_footer(segment_id, footer, footer.coordinator_watermark),
+        )
+        manifest.flush()
+
+    def _set_previous(self) -> None:
+        """Where the sealed part of the stream ends."""
+        self._found.next_offset = self._stream.sealed_end()
+        rows = [row for row in self._stream.manifest.index.rows() if row.sealed]
+        if rows and rows[-1].segment_id in self._hot.sizes:
+            last = rows[-1].segment_id
+            footer = seal.read_footer(self._hot.directory, self._hot.name(last))
+            if footer is not None:
+                self._found.previous = (
+                    last,
+                    footer.end_position,
+                    footer.end_offset,
+                    footer.chain_crc,
+                )
+
+    # --- the tail -------------------------------------------------------------------------------
+
+    def _recover_tail(self, unsealed: list[int]) -> None:
+        """Started segments without a footer, oldest first."""
+        ring = self._hot.open_ring()
+        scans: list[tuple[int, Scan]] = []
+        for segment_id in unsealed:
+            found = scan.scan(self._hot.directory, self._hot.name(segment_id), ring=ring)
+            if found is None:
+                # Prepared, never started: nothing was ever in it.
+                self._hot.directory.unlink(self._hot.name(segment_id))
+            else:
+                scans.append((segment_id, found))
+        for at, (segment_id, found) in enumerate(scans):
+            self._check_base(segment_id, found)
+            later = scans[at + 1 :]
+            if found.whole:
+                self._finish(segment_id, found, ring)
+                continue
+            self._check_evidence(segment_id, found, later)
+            if not later and ring is None and found.clean:
+                self._found.resume = (segment_id, found)
+                self._found.next_offset = found.end_offset
+                self._hot.adopt(segment_id)
+            else:
+                self._cut(segment_id, found)
+                self._finish(segment_id, found, ring)
+                for later_id, _ in later:
+                    self._to_quarantine(self._hot.directory, self._hot.name(later_id))
+            return
+
+    def _check_base(self, segment_id: int, found: Scan) -> None:
+        if found.start.base_offset != self._found.next_offset:
+            raise SegmentCorrupt(
+                f"the segment begins at offset {found.start.base_offset}, but the one before it ends "
+                f"at {self._found.next_offset}: a segment between them is missing or damaged",
+                stream=self._stream.name,
+                segment=segment_id,
+                path=self._hot.directory.join(self._hot.name(segment_id)),
+                offset=self._found.next_offset,
+            )
+
+    def _check_evidence(
+        self, segment_id: int, found: Scan, later: list[tuple[int, Scan]]
+    ) -> None:
+        """Refuse to cut where something shows that a flush covered more than what is valid.
+
+        Witnesses: confirmation slots, the durable positions that valid frames claim, the pointer, and
+        anything durable in a later file, because flushes are in order.
+        """
+        low = found.durable_low
+        witness = any(s.claims_durable for _, s in later)
+        pointer = self._hot.read_pointer()
+        sealed = pointer is not None and pointer.segment_id >= segment_id
+        if found.end_position < low or witness or sealed:
+            raise RecordCorrupt(
+                "a record that was durable cannot be read: the frame there fails its checks, but "
+                + ("a later segment shows" if witness or sealed else f"position {low} shows")
+                + " that it was flushed. Nothing was cut; restore the segment from a backup",
+                stream=self._stream.name,
+                segment=segment_id,
+                path=self._hot.directory.join(self._hot.name(segment_id)),
+                position=found.end_position,
+                offset=found.end_offset,
+            )
+
+    def _cut(self, segment_id: int, found: Scan) -> None:
+        """Keep the bytes of an unfinished last write aside; `finish` then clears them."""
+        self._found.clean = False
+        if found.torn_end <= found.end_position:
+            return
+        # What came from the ring is valid; only the bytes behind it are cut.
+        cut = scan.read_bytes(
+            self._hot.directory, self._hot.name(segment_id), found.end_position, found.torn_end
+        )
+        self._found.truncated_bytes += len(cut)
+        name = f"{segment_id:020d}-{found.end_position}-{self._clock.now_ns()}.torn"
+        if self._quarantine_room(len(cut)):
+            self._quarantine.create(name, cut)
+            self._quarantine.sync()
+            self._found.quarantine.append(name)
+
+    def _finish(self, segment_id: int, found: Scan, ring: RingView | None) -> None:
+        """Write out what only the ring has, prove the rest to the device, seal, record."""
+        name = self._hot.name(segment_id)
+        self._found.clean = False
+        if found.ring_from and ring is not None:
+            scan.write_out_ring(self._hot.directory, name, found, ring)
+        footer = seal.read_footer(self._hot.directory, name, found)
+        if footer is None or footer.file_bytes != self._hot.directory.size(name):
+            footer = seal.finish(self._hot.directory, name, found, now_ns=self._clock.now_ns())
+        self._record_seal(segment_id, footer)
+        self._found.next_offset = footer.end_offset
+        self._found.previous = (
+            segment_id,
+            footer.end_position,
+            footer.end_offset,
+            footer.chain_crc,
+        )
+
+    # --- the rest -------------------------------------------------------------------------------
+
+    def _warm(self) -> None:
+        """Take warm files that the manifest knows; verify and adopt others; set strangers aside."""
+        warm, manifest = self._stream.warm, self._stream.manifest
+        for segment_id in warm.ids():
+            name = warm.name(segment_id)
+            row = manifest.index.segments.get(segment_id)
+            if row is None or not row.sealed:
+                self._to_quarantine(warm.directory, name)
+            elif row.compressed is not None and row.warm_present:
+                if warm.directory.size(name) == row.compressed.bytes:
+                    warm.adopt(segment_id)
+                else:
+                    self._to_quarantine(warm.directory, name)
+            else:
+                self._adopt_warm(segment_id)
+
+    def _adopt_warm(self, segment_id: int) -> None:
+        """A warm file without a record: the crash came between the two, or after its eviction."""
+        warm, manifest = self._stream.warm, self._stream.manifest
+        row = manifest.index.segments[segment_id]
+        try:
+            info = compressed.verify(warm.directory, warm.name(segment_id))
+        except AofError as error:
+            LOGGER.error("%s", error, extra={"event": "warm_copy_damaged"})
+            self._to_quarantine(warm.directory, warm.name(segment_id))
+            return
+        ours = (info.stream_uuid, info.segment_id, info.base_offset, info.end_offset)
+        if ours != (self._stream.identity.uuid, segment_id, row.base_offset, row.end_offset) or (
+            row.cold is not None and row.cold.crc64 != info.crc64
+        ):
+            self._to_quarantine(warm.directory, warm.name(segment_id))
+            return
+        warm.adopt(segment_id)
+        manifest.append(
+            RecordType.COMPRESSION_DONE,
+            segment_id,
+            row.base_offset,
+            bytes=info.bytes,
+            table_bytes=info.table_bytes,
+            crc64=info.crc64,
+            raw_crc64=info.raw_crc64,
+        )
+
+    def _pending(self) -> None:
+        """Work that was under way or never began, derived again from facts and records."""
+        stream = self._stream
+        for row in stream.manifest.index.rows():
+            if not row.sealed:
+                continue
+            held = {tier.name for tier in stream.residency(row)}
+            if held == {"HOT"}:
+                stream.to_compress.add(row.segment_id)
+            if "WARM" in held and "COLD" not in held:
+                stream.to_upload.add(row.segment_id)
+            if not held:
+                LOGGER.error(
+                    "segment %d of stream %s is in no tier: offsets %d to %s cannot be read",
+                    row.segment_id,
+                    stream.name,
+                    row.base_offset,
+                    row.end_offset,
+                    extra={"event": "segment_lost", "stream": stream.name},
+                )
+
+    def _check_pointer(self) -> None:
+        """Repair the pointer where it is missing, damaged or stale; it is a hint."""
+        rows = [row for row in self._stream.manifest.index.rows() if row.sealed]
+        if not rows:
+            return
+        pointer, last = self._hot.read_pointer(), rows[-1].segment_id
+        if (pointer is None or pointer.segment_id != last) and last in self._hot.sizes:
+            footer = seal.read_footer(self._hot.directory, self._hot.name(last))
+            if footer is not None:
+                self._hot.write_pointer(last, footer, self._stream.identity.epoch)
+
+    def _quarantine_room(self, n: int) -> bool:
+        """Whether `n` bytes more may be kept; beyond the cap they are only logged."""
+        held = sum(self._quarantine.size(name) for name in self._quarantine.names())
+        if held + n <= QUARANTINE_BYTES_MAX:
+            return True
+        LOGGER.error(
+            "quarantine of stream %s is full (%d bytes): %d bytes are not kept",
+            self._stream.name,
+            held,
+            n,
+            extra={"event": "quarantine_full"},
+        )
+        return False
+
+    def _to_quarantine(self, directory: Directory, name: str) -> None:
+        """Move a file that cannot be used out of the way; it is never deleted."""
+        self._found.clean = False
+        kept = f"{name}.{self._clock.now_ns()}"
+        directory.rename(name, kept, self._quarantine)
+        self._quarantine.sync()
+        directory.sync()
+        self._found.quarantine.append(kept)

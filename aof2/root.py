@@ -1,0 +1,220 @@
+"""The root directory: its lock, the directories of its streams, and who each stream is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+
+from aof2._core.posix import Directory, LockFile
+from aof2.clock import Clock
+from aof2.errors import (
+    ConfigError,
+    FormatError,
+    InvalidStreamName,
+    RootLocked,
+    StreamNotFound,
+    VersionTooNew,
+)
+from aof2.types import StreamIdentity
+
+FORMAT_VERSION = 1
+IDENTITY_NAME = "stream.json"
+LOCK_NAME = "LOCK"
+SUBDIRECTORIES = ("segments", "warm", "manifest", "quarantine")
+_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
+_DIRECTORY = re.compile(r"(?!\.)([A-Za-z0-9._-]{1,100})-[0-9a-f]{8}")
+
+
+def stream_directory(name: str) -> str:
+    """Directory name of a stream: a hash keeps names apart on file systems that fold case.
+
+    Raises:
+        InvalidStreamName: the name is not `[A-Za-z0-9._-]{1,100}`, or begins with a dot.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidStreamName(
+            f"{name!r} is no stream name: 1 to 100 of A-Z a-z 0-9 . _ -, not beginning with a dot"
+        )
+    return f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+class Root:
+    """One root directory, locked by a writer, or open beside it for reading.
+
+    Args:
+        path: The directory; made for a writer, must exist for a reader.
+        readonly: Take no lock and change nothing.
+
+    Raises:
+        ConfigError: the path cannot be used, or is on a network file system.
+        RootLocked: another process writes there.
+    """
+
+    def __init__(self, path: str, clock: Clock, *, readonly: bool) -> None:
+        self.path = os.path.abspath(path)
+        self.made = False
+        self._clock = clock
+        self._lock: LockFile | None = None
+        try:
+            self.made = not readonly and not os.path.isdir(self.path)
+            self.directory = Directory(self.path, create=not readonly)
+        except OSError as error:
+            raise ConfigError(
+                f"the root cannot be {'opened' if readonly else 'made or opened'}: {error.strerror}",
+                path=self.path,
+            ) from error
+        try:
+            if not readonly:
+                self._take_lock()
+                self._clean_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_lock(self) -> None:
+        remote = self.directory.network_file_system()
+        if remote is not None:
+            raise ConfigError(
+                f"the root is on a network file system ({remote}), whose locks and syncs cannot be "
+                "relied on: use a local disk, and a tier 2 for what others shall read",
+                path=self.path,
+            )
+        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        try:
+            self._lock = self.directory.lock(LOCK_NAME, text)
+        except BlockingIOError:
+            raise self._locked_by() from None
+        except OSError as error:
+            raise ConfigError(
+                f"the root cannot be locked: {error.strerror}", path=self.path
+            ) from error
+
+    def _locked_by(self) -> RootLocked:
+        pid, host = None, None
+        try:
+            holder = json.loads(self.directory.read(LOCK_NAME, limit=4096))
+            pid, host = int(holder["pid"]), str(holder["host"])
+        except (OSError, ValueError, KeyError, TypeError):
+            # The text is only a hint for people; the lock itself is the kernel's.
+            pass
+        return RootLocked(
+            f"process {pid} on {host} writes to this root: close it there, or open with readonly=True",
+            pid=pid,
+            host=host,
+            path=self.path,
+        )
+
+    def _clean_up(self) -> None:
+        """Remove streams that were being made or deleted when a process died."""
+        for name in self.directory.names():
+            if name.startswith((".new-", ".deleted-")):
+                self._remove_tree(self.directory, name)
+
+    def _remove_tree(self, parent: Directory, name: str) -> None:
+        child = parent.subdir(name)
+        for entry in child.names():
+            try:
+                child.unlink(entry)
+            except IsADirectoryError:
+                self._remove_tree(child, entry)
+        child.close()
+        parent.rmdir(name)
+
+    # --- streams --------------------------------------------------------------------------------
+
+    def stream_names(self) -> list[str]:
+        """Names of the streams that are there, sorted."""
+        names = []
+        for entry in self.directory.names():
+            match = _DIRECTORY.fullmatch(entry)
+            if match and stream_directory(match[1]) == entry:
+                names.append(match[1])
+        return sorted(names)
+
+    def root_id(self) -> bytes:
+        """The root's identity: that of its streams, or a new one for the first."""
+        for name in self.stream_names():
+            with_parent = self.open_stream(name)
+            with_parent[0].close()
+            return with_parent[1].root_id
+        return self._clock.random_bytes(16)
+
+    def create_stream(self, name: str) -> None:
+        """Make a stream's directory: aside first, then renamed, so that a crash leaves all or nothing."""
+        final = stream_directory(name)
+        identity = {
+            "name": name,
+            "uuid": self._clock.random_bytes(16).hex(),
+            "root_id": self.root_id().hex(),
+            "format_version": FORMAT_VERSION,
+            "created_ns": self._clock.now_ns(),
+        }
+        aside = f".new-{identity['uuid']}"
+        made = self.directory.subdir(aside, create=True)
+        try:
+            for subdirectory in SUBDIRECTORIES:
+                made.subdir(subdirectory, create=True).close()
+            made.create(IDENTITY_NAME, json.dumps(identity, indent=1).encode())
+            made.sync()
+            self.directory.rename(aside, final)
+            self.directory.sync()
+        except BaseException:
+            if self.directory.exists(aside):
+                self._remove_tree(self.directory, aside)
+            raise
+        finally:
+            made.close()
+
+    def open_stream(self, name: str) -> tuple[Directory, StreamIdentity]:
+        """A stream's directory and identity.
+
+        Raises:
+            StreamNotFound: there is none of that name.
+            FormatError: its `stream.json` cannot be understood.
+        """
+        directory_name = stream_directory(name)
+        try:
+            directory = self.directory.subdir(directory_name)
+        except FileNotFoundError:
+            raise StreamNotFound(
+                f"there is no stream {name!r}; it has: {', '.join(self.stream_names()) or 'none'}",
+                path=self.path,
+            ) from None
+        try:
+            fields = json.loads(directory.read(IDENTITY_NAME, limit=65536))
+            if fields["format_version"] > FORMAT_VERSION:
+                raise VersionTooNew(
+                    f"the stream has format version {fields['format_version']}: upgrade aof2",
+                    path=directory.join(IDENTITY_NAME),
+                )
+            if fields["name"] != name:
+                raise ValueError(f"it names the stream {fields['name']!r}")
+            uuid, root_id = bytes.fromhex(fields["uuid"]), bytes.fromhex(fields["root_id"])
+            if len(uuid) != 16 or len(root_id) != 16:
+                raise ValueError("an identifier has not 16 bytes")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            directory.close()
+            raise FormatError(
+                f"the stream's identity cannot be read ({error}): restore the file, it never changes",
+                stream=name,
+                path=directory.join(IDENTITY_NAME),
+            ) from error
+        return directory, StreamIdentity(name, directory_name, uuid, root_id)
+
+    def close(self) -> None:
+        """Release the lock; again is harmless."""
+        if self._lock is not None:
+            self._lock.close()
+        self.directory.close()
+
+    def undo(self) -> None:
+        """Take back what opening has made, after it failed: the lock file, and the directory if new."""
+        if self.made and self.directory.names() == [LOCK_NAME]:
+            self.directory.unlink(LOCK_NAME)
+            self.close()
+            os.rmdir(self.path)
+        else:
+            self.close()

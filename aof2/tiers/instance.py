@@ -1,0 +1,380 @@
+"""One stream as both sides see it: readers and writers above, the coordinator beside."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aof2._core.mapping import MappedSegment
+from aof2._core.posix import Directory
+from aof2._core.ringview import RingView
+from aof2._core.seal import FooterInfo
+from aof2._core.writer import SegmentWriter
+from aof2.errors import OffsetOutOfRange, SegmentLost
+from aof2.leases import ResidentSegment, SegmentSource
+from aof2.manifest.index import SegmentRow
+from aof2.manifest.log import Manifest
+from aof2.tiers.cold import ColdTier
+from aof2.tiers.hot import HotTier
+from aof2.tiers.warm import WarmTier
+from aof2.types import SegmentInfo, SegmentState, StreamIdentity, Tier
+
+OPEN_SEGMENTS_MAX = 16
+"""Segments that a stream keeps open for random reads, so that `get` need not open files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """A segment that was started and is not sealed: the active one, or one that waits for its seal."""
+
+    segment_id: int
+    base_offset: int
+    end_offset: int
+    bytes: int
+    ended: bool
+
+
+class StreamInstance:
+    """What is known about one stream's segments, over all tiers.
+
+    Attributes:
+        changed: Notified on every seal, tier move and failure; its lock guards the fields below.
+        spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
+        last_error: The newest failure of background work for this stream, None after a success.
+    """
+
+    def __init__(
+        self,
+        identity: StreamIdentity,
+        directory: Directory,
+        manifest: Manifest,
+        hot: HotTier,
+        warm: WarmTier,
+        cold: ColdTier | None,
+    ) -> None:
+        self.identity = identity
+        self.directory = directory
+        self.manifest = manifest
+        self.hot = hot
+        self.warm = warm
+        self.cold = cold
+        self.writer: SegmentWriter | None = None
+        self.changed = threading.Condition()
+        self.spare_needed = 0
+        self.spare_asked = False
+        self.spare_id = 0
+        self.segments_made = 0
+        self.last_error: BaseException | None = None
+        self.to_compress: set[int] = set()
+        self.to_upload: set[int] = set()
+        self._touched: OrderedDict[int, None] = OrderedDict()
+        self._open: OrderedDict[int, ResidentSegment] = OrderedDict()
+        self._ring: RingView | None = None
+        self._remote_at = 0
+        self._remote_offset = 0
+        self._tail: list[Unsealed] = []
+        self.owned: list[Directory] = []
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self.identity.name
+
+    # --- offsets --------------------------------------------------------------------------------
+
+    @property
+    def first_offset(self) -> int:
+        """The earliest offset there is."""
+        return self.manifest.index.first_offset
+
+    @property
+    def next_offset(self) -> int:
+        """The offset that the next record gets."""
+        if self.writer is not None:
+            return self.writer.next_offset
+        return self._readonly_tail()[0]
+
+    @property
+    def durable_offset(self) -> int:
+        """Offset below which records are on the local disk."""
+        if self.writer is not None:
+            return self.writer.durable_offset
+        return self._readonly_tail()[1]
+
+    @property
+    def remote_offset(self) -> int:
+        """Offset below which every record is in a verified object whose upload is recorded."""
+        with self.changed:
+            rows = self.manifest.index.rows()
+            while self._remote_at < len(rows) and rows[self._remote_at].cold is not None:
+                self._remote_offset = rows[self._remote_at].end_offset or self._remote_offset
+                self._remote_at += 1
+            return self._remote_offset
+
+    def sealed_end(self) -> int:
+        """Offset just past the last sealed segment."""
+        row = self.manifest.index.last_sealed()
+        return 0 if row is None or row.end_offset is None else row.end_offset
+
+    def unsealed(self) -> list[Unsealed]:
+        """Started segments without a seal, oldest first."""
+        if self.writer is None:
+            self._readonly_tail()
+            return self._tail
+        return [Unsealed(s[0], s[1], s[2], s[3], s[4]) for s in self.writer.unsealed()]
+
+    def find(self, offset: int) -> tuple[int, bool]:
+        """`(segment id, sealed)` of the segment that holds an offset.
+
+        The offset just past the last record belongs to the active segment, where there is one.
+
+        Raises:
+            OffsetOutOfRange: it is below the first or beyond the next offset.
+        """
+        # A seal may happen between the two looks; then the second pass finds it in the index.
+        for _ in range(2):
+            row = self.manifest.index.find_by_offset(offset)
+            if row is not None and row.sealed:
+                return row.segment_id, True
+            for segment in reversed(self.unsealed()):
+                if segment.base_offset <= offset and (
+                    not segment.ended or offset < segment.end_offset
+                ):
+                    return segment.segment_id, False
+        raise OffsetOutOfRange(
+            f"the stream holds offsets {self.first_offset} to {self.next_offset}, half-open",
+            first=self.first_offset,
+            next=self.next_offset,
+            offset=offset,
+            stream=self.name,
+        )
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def open_segment(self, segment_id: int) -> ResidentSegment:
+        """Hold a segment's bytes, from the nearest tier that has them.
+
+        Raises:
+            SegmentLost: no tier has a copy.
+            FetchFailed, Tier2Unavailable, Tier2Auth: only tier 2 has one, and it cannot be read.
+        """
+        with self.changed:
+            self._touched[segment_id] = None
+            self._touched.move_to_end(segment_id)
+            held = self._open.get(segment_id)
+            if held is not None and held.sealed:
+                self._open.move_to_end(segment_id)
+                return held
+        held = self._open_anew(segment_id)
+        with self.changed:
+            self._open[segment_id] = held
+            while len(self._open) > OPEN_SEGMENTS_MAX:
+                self._open.popitem(last=False)
+        return held
+
+    def _open_anew(self, segment_id: int) -> ResidentSegment:
+        source = self._open_hot(segment_id)
+        row = self.manifest.index.segments.get(segment_id)
+        if source is not None:
+            # A segment that got its footer, but is not in the index yet, still changes its place.
+            sealed = source.footer is not None and row is not None and row.sealed
+            return ResidentSegment(segment_id, Tier.HOT, source, sealed)
+        if row is not None and row.compressed is not None:
+            try:
+                warm: SegmentSource = self.warm.open(segment_id, row.compressed.table_bytes)
+                return ResidentSegment(segment_id, Tier.WARM, warm, True)
+            except FileNotFoundError:
+                # It went after the index was read, or only tier 2 has it: the next tier answers.
+                pass
+        if row is not None and row.cold is not None and self.cold is not None:
+            return ResidentSegment(segment_id, Tier.COLD, self.cold.open(row.cold), True)
+        raise SegmentLost(
+            "no tier has a copy of the segment"
+            + ("" if row is None or row.cold is None else ": open the root with its tier 2"),
+            stream=self.name,
+            segment=segment_id,
+            path=self.hot.directory.join(self.hot.name(segment_id)),
+            offset=None if row is None else row.base_offset,
+        )
+
+    def _open_hot(self, segment_id: int) -> MappedSegment | None:
+        row = self.manifest.index.segments.get(segment_id)
+        sealed = row is not None and row.sealed
+        try:
+            return self.hot.open(segment_id, None if sealed else self.ring())
+        except FileNotFoundError:
+            return None
+
+    def drop_open(self, segment_id: int) -> None:
+        """Forget a held segment, so that the next reader gets it from where it is now."""
+        with self.changed:
+            self._open.pop(segment_id, None)
+
+    def ring(self) -> RingView | None:
+        """The landing ring as it is now, for reading what is not written out yet."""
+        if self._ring is None or self._ring.closed:
+            self._ring = self.hot.open_ring()
+        return self._ring
+
+    def next_after(self, segment_id: int) -> int | None:
+        """Id of the segment that follows, None when there is none yet."""
+        following = [u.segment_id for u in self.unsealed() if u.segment_id > segment_id]
+        row = self.manifest.index.next_row(segment_id)
+        if row is not None and row.sealed:
+            return row.segment_id
+        return min(following, default=None)
+
+    # --- residency ------------------------------------------------------------------------------
+
+    def residency(self, row: SegmentRow) -> frozenset[Tier]:
+        """Tiers that hold a usable copy: local files are facts, objects are what was recorded."""
+        held = set()
+        if row.segment_id in self.hot.sizes:
+            held.add(Tier.HOT)
+        if row.segment_id in self.warm.sizes:
+            held.add(Tier.WARM)
+        if row.cold is not None:
+            held.add(Tier.COLD)
+        return frozenset(held)
+
+    def _state(self, row: SegmentRow, held: frozenset[Tier]) -> SegmentState:
+        if not held or (self.cold is None and held == {Tier.COLD}):
+            return SegmentState.NEEDS_RECOVERY
+        if Tier.COLD in held:
+            return SegmentState.UPLOADED
+        if Tier.WARM in held:
+            return SegmentState.RESIDENT if Tier.HOT in held else SegmentState.STAGED
+        return SegmentState.SEALED
+
+    def infos(self) -> Iterator[SegmentInfo]:
+        """The residency map, oldest first."""
+        unsealed = self.unsealed()
+        for row in self.manifest.index.rows():
+            if not row.sealed or row.end_offset is None:
+                continue
+            held = self.residency(row)
+            yield SegmentInfo(
+                row.segment_id,
+                row.base_offset,
+                row.end_offset,
+                row.raw_bytes,
+                True,
+                held,
+                self._state(row, held),
+                None if row.cold is None else row.cold.key,
+            )
+        for u in unsealed:
+            if u.base_offset >= self.sealed_end():
+                yield SegmentInfo(
+                    u.segment_id,
+                    u.base_offset,
+                    u.end_offset,
+                    u.bytes,
+                    False,
+                    frozenset((Tier.HOT,)),
+                    SegmentState.ACTIVE,
+                )
+
+    def least_recent(self) -> list[int]:
+        """Ids of hot segments, least recently read or sealed first."""
+        with self.changed:
+            touched = list(self._touched)
+            recent = {segment_id: at for at, segment_id in enumerate(touched)}
+        return sorted(self.hot.sizes, key=lambda segment_id: (recent.get(segment_id, -1), segment_id))
+
+    def forget(self, segment_id: int) -> None:
+        """Drop what was remembered about a segment that is no longer hot."""
+        with self.changed:
+            self._touched.pop(segment_id, None)
+            self._open.pop(segment_id, None)
+
+    def notify(self, error: BaseException | None = None) -> None:
+        """Wake everybody who waits for this stream's background work."""
+        with self.changed:
+            self.last_error = error
+            self.changed.notify_all()
+        if self.writer is not None:
+            self.writer.announce()
+
+    # --- readonly -------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take in what the writing process has done since; only for a readonly instance."""
+        if self.writer is None:
+            self.manifest.refresh()
+            for tier in (self.hot, self.warm):
+                tier.sizes.clear()
+                for segment_id in tier.ids():
+                    try:
+                        tier.adopt(segment_id)
+                    except FileNotFoundError:
+                        # The writing process dropped it between the two looks.
+                        continue
+            self._tail = self._find_tail()
+
+    def _find_tail(self) -> list[Unsealed]:
+        """Started segments behind the sealed ones, with what their files and the ring say."""
+        last = self.manifest.index.last_sealed()
+        after = 0 if last is None else last.segment_id
+        end = 0 if last is None or last.end_offset is None else last.end_offset
+        tail: list[Unsealed] = []
+        for segment_id in self.hot.ids():
+            if segment_id > after:
+                found = self._scan_unsealed(segment_id)
+                if found is None or found.base_offset != end:
+                    break
+                end = found.end_offset
+                tail.append(found)
+        return tail
+
+    def _scan_unsealed(self, segment_id: int) -> Unsealed | None:
+        from aof2._core.scan import scan
+
+        try:
+            found = scan(self.hot.directory, self.hot.name(segment_id), ring=self.ring())
+        except FileNotFoundError:
+            return None
+        if found is None:
+            return None
+        return Unsealed(
+            segment_id,
+            found.start.base_offset,
+            found.end_offset,
+            found.end_position,
+            found.whole,
+        )
+
+    def _readonly_tail(self) -> tuple[int, int]:
+        """`(next offset, durable offset)` of a stream that another process may be writing."""
+        ring = self.ring()
+        if ring is not None and not ring.closed:
+            following, durable = ring.offsets()
+            if self._tail and following > self._tail[-1].end_offset and not self._tail[-1].ended:
+                last = self._tail[-1]
+                self._tail[-1] = Unsealed(
+                    last.segment_id, last.base_offset, following, last.bytes, False
+                )
+            return following, durable
+        end = self._tail[-1].end_offset if self._tail else self.sealed_end()
+        return end, end
+
+    def close(self) -> None:
+        """Close manifest and directories; the writer is closed before."""
+        with self.changed:
+            self._open.clear()
+        self._ring = None
+        self.manifest.close()
+        for directory in (self.hot.directory, self.warm.directory, self.directory, *self.owned):
+            directory.close()
+
+    def sealed_footer(self, segment_id: int, footer: FooterInfo, watermark: int) -> dict[str, int]:
+        """Fields of the `SealSegment` record of a segment."""
+        return {
+            "durable_bytes": footer.file_bytes,
+            "segment_crc64": footer.before_crc64,
+            "ext_id": footer.ext_id,
+            "coordinator_watermark": watermark,
+            "flush_failure": int(footer.flush_failure),
+        }

@@ -1,0 +1,170 @@
+"""What a stream's core writer asks of Python: segments, reasons for waiting, accounting."""
+
+from __future__ import annotations
+
+import logging
+
+from aof2._core import logfile
+from aof2._core.writer import SegmentWriter
+from aof2.clock import Clock
+from aof2.config import KIB, MIB, AofManagerConfig
+from aof2.coordinator.context import Context
+from aof2.coordinator.runtime import Coordinator
+from aof2.errors import ConfigError, StorageFull, WouldBlockKind
+from aof2.recovery import Recovered
+from aof2.tiers.instance import StreamInstance
+
+LOGGER = logging.getLogger("aof2.tier0")
+RECORD_BYTES_DEFAULT = 16 * MIB
+BATCH_BYTES_DEFAULT = 4 * MIB
+ENOSPC = 28
+
+
+def size_limits(config: AofManagerConfig) -> tuple[int, int]:
+    """`(record bytes, batch bytes)` that the configuration allows.
+
+    Raises:
+        ConfigError: an explicit limit does not fit a segment.
+    """
+    room = logfile.record_room(config.segment.segment_bytes_max)
+    # A batch has 4 bytes per record beside its payloads; half of the room always suffices by default.
+    chosen = []
+    for name, value, default in (
+        ("record_bytes_max", config.segment.record_bytes_max, min(RECORD_BYTES_DEFAULT, room)),
+        ("batch_bytes_max", config.segment.batch_bytes_max, min(BATCH_BYTES_DEFAULT, room // 2)),
+    ):
+        if value is not None and not 1 <= value <= room:
+            raise ConfigError(
+                f"segment.{name} is {value}, but a segment of "
+                f"{config.segment.segment_bytes_max} bytes has room for {room}"
+            )
+        chosen.append(default if value is None else value)
+    return chosen[0], chosen[1]
+
+
+def ring_sizes(config: AofManagerConfig) -> tuple[int, int]:
+    """`(first, largest)` size of the landing ring by the configuration and tier 0's budget."""
+    if config.flush.ring_bytes is not None:
+        return config.flush.ring_bytes, config.flush.ring_bytes
+    largest = 64 * KIB
+    while largest < 8 * MIB and 2 * largest <= config.tier0.bytes_max // 8:
+        largest *= 2
+    return min(MIB, largest), largest
+
+
+class WriterHost:
+    """Answers the questions of one stream's core writer; see `aof2._core.writer`."""
+
+    def __init__(self, stream: StreamInstance, context: Context, coordinator: Coordinator) -> None:
+        self._stream = stream
+        self._context = context
+        self._coordinator = coordinator
+        self._warned = False
+
+    def on_half_full(self, segment_id: int) -> None:
+        """Have the next segment ready before this one is full."""
+        del segment_id
+        if self._stream.spare_needed == 0:
+            self._stream.spare_needed = 1
+        self._coordinator.kick()
+
+    def on_rolled(self, segment_id: int) -> None:
+        """A segment waits for its seal."""
+        del segment_id
+        self._warned = False
+        self._coordinator.kick()
+
+    def on_no_segment(self, frame_bytes: int) -> WouldBlockKind:
+        """Ask for a segment; say what an append waits for, or that waiting would be for ever."""
+        stream = self._stream
+        if stream.spare_needed < frame_bytes:
+            stream.spare_needed = frame_bytes
+        self._coordinator.kick()
+        wanted = self._context.segment_bytes(stream, frame_bytes)
+        error = stream.last_error
+        if isinstance(error, OSError) and error.errno == ENOSPC:
+            return WouldBlockKind.DISK_FULL
+        if self._context.tier0.used + wanted <= self._context.tier0.bytes_max:
+            return WouldBlockKind.ROLLOVER
+        return self._why_full()
+
+    def _why_full(self) -> WouldBlockKind:
+        """Tier 0 is full: who can free it?"""
+        view = self._context.view()
+        tier1_full = any(
+            bound > view.tier1_max - view.tier1_used for s in view.streams for _, bound in s.compress
+        )
+        can_evict = any(copy.elsewhere for s in view.streams for copy in s.hot)
+        under_way = any(s.ended or (s.compress and not tier1_full) for s in view.streams)
+        if can_evict or under_way:
+            return WouldBlockKind.ADMISSION
+        if self._stream.cold is not None and any(s.upload or s.warm for s in view.streams):
+            return WouldBlockKind.TIER2_BACKLOG
+        if self._coordinator.is_settled():
+            raise StorageFull(
+                f"tier 0 ({view.tier0_used} of {view.tier0_max} bytes) and tier 1 "
+                f"({view.tier1_used} of {view.tier1_max}) are full and nothing can be freed: raise "
+                "tier0.bytes_max or tier1.bytes_max, or give the root a tier 2",
+                stream=self._stream.name,
+            )
+        return WouldBlockKind.ADMISSION
+
+    def on_waiting(self, kind: WouldBlockKind, waited_s: float) -> None:
+        """One warning per wait, once it has lasted a second."""
+        if waited_s < 1.0:
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            LOGGER.warning(
+                "append to %s waits for %s for %.1f s%s",
+                self._stream.name,
+                kind.value,
+                waited_s,
+                "" if self._stream.last_error is None else f": {self._stream.last_error}",
+                extra={"event": "append_waits", "stream": self._stream.name, "kind": kind.value},
+            )
+
+    def on_ring(self, ring_bytes: int) -> None:
+        """The landing ring counts against tier 0 too."""
+        self._stream.hot.set_ring(ring_bytes)
+
+
+def make_writer(
+    stream: StreamInstance,
+    recovered: Recovered,
+    context: Context,
+    coordinator: Coordinator,
+    clock: Clock,
+    ext_id: int,
+) -> SegmentWriter:
+    """The core writer of a stream that was just recovered; it goes on where a clean close stopped."""
+    config = context.config
+    record_bytes_max, batch_bytes_max = size_limits(config)
+    ring_first, ring_max = ring_sizes(config)
+    writer = SegmentWriter(
+        stream.hot.directory,
+        stream=stream.name,
+        host=WriterHost(stream, context, coordinator),
+        time=clock.source,
+        stream_uuid=stream.identity.uuid,
+        root_id=stream.identity.root_id,
+        epoch=stream.identity.epoch,
+        ext_id=ext_id,
+        next_offset=recovered.next_offset,
+        previous=recovered.previous,
+        interval_s=config.flush.interval_s,
+        confirm_interval_s=config.flush.confirm_interval_s,
+        unflushed_bytes_max=config.flush.unflushed_bytes_max,
+        ring_bytes=ring_first,
+        ring_bytes_max=ring_max,
+        record_bytes_max=record_bytes_max,
+        batch_bytes_max=batch_bytes_max,
+        segment_bytes_max=config.segment.segment_bytes_max,
+        default_timeout_s=config.wait_timeout_s,
+    )
+    stream.spare_id = recovered.last_id
+    if recovered.resume is not None:
+        segment_id, found = recovered.resume
+        writer.resume(stream.hot.name(segment_id), found)
+    stream.writer = writer
+    return writer
