@@ -47,6 +47,8 @@ cdef struct HotFile:
     uint64_t slot_n
     uint64_t slot_position       # what the newest confirmation slot says
     uint64_t half                # coordinate at which the next file is asked for
+    bint sealed                  # index and footer are written; `footer` says what
+    Footer footer
     Run run
     HotFile *next
 

@@ -275,37 +275,47 @@ cdef class SegmentWriter(Appender):
         return file
 
     def finish_seal(self, uint64_t segment_id, uint64_t coordinator_watermark):
-        """Seal a segment that has its END: flush it, write index and footer, let go of it.
+        """Seal a segment that has its END: flush it, write index and footer.
 
         Returns:
-            A `FooterInfo`, or None when the segment is sealed already. Segments are sealed in order.
+            A `FooterInfo`; None for a segment that was retired already. It stays among `unsealed` until
+            `retire`, so that a reader finds it here or in the manifest's index at any moment.
         """
         cdef HotFile *file = self._find(segment_id)
         cdef HotLog *log = self.log
         cdef const uint8_t *uuid = <const uint8_t *> <char *> self.stream_uuid
-        cdef Footer footer
         cdef int error
         if file == NULL:
             return None
-        if file.end == 0 or file != log.oldest:
-            raise RolloverFailed("the segment is still active, or an older one is not sealed yet",
-                                 stream=self.stream, segment=segment_id)
-        with nogil:
-            error = hot_flush(log, file.end, 0, <int64_t> 3600 * 1000000000)
-        self._check_running()
-        check_errno(error, "flush before the seal", self.directory.path)
-        with nogil:
-            error = write_seal(
-                file.fd, uuid, file.file_id, file.salt,
-                file.base_offset, file.ext_id, &file.run, file.end_position,
-                coordinator_watermark, False, &footer,
-            )
-        if error:
-            hot_poison(log, error)
+        if file.end == 0:
+            raise RolloverFailed("the segment is still active", stream=self.stream,
+                                 segment=segment_id)
+        if not file.sealed:
+            with nogil:
+                error = hot_flush(log, file.end, 0, <int64_t> 3600 * 1000000000)
             self._check_running()
+            check_errno(error, "flush before the seal", self.directory.path)
+            with nogil:
+                error = write_seal(
+                    file.fd, uuid, file.file_id, file.salt, file.base_offset, file.ext_id,
+                    &file.run, file.end_position, coordinator_watermark, False, &file.footer,
+                )
+            if error:
+                hot_poison(log, error)
+                self._check_running()
+            file.sealed = True
         info = FooterInfo.__new__(FooterInfo)
-        (<FooterInfo> info).footer = footer
-        (<FooterInfo> info).position = footer_position(footer.end_position, footer.index_count)
+        (<FooterInfo> info).footer = file.footer
+        (<FooterInfo> info).position = footer_position(
+            file.footer.end_position, file.footer.index_count)
+        return info
+
+    def retire(self, uint64_t segment_id):
+        """Let go of the oldest segment, once it is sealed and whoever looks for it finds it elsewhere."""
+        cdef HotFile *file = self.log.oldest
+        cdef HotLog *log = self.log
+        if file == NULL or file.file_id != segment_id or not file.sealed:
+            return
         with nogil:
             pthread_mutex_lock(&log.lock)
             while log.syncing or log.writing:
@@ -316,7 +326,6 @@ cdef class SegmentWriter(Appender):
         sys_close(file.fd)
         run_free(&file.run)
         free(file)
-        return info
 
     def unsealed(self):
         """`[(segment id, base offset, end offset, bytes written, has END, salt, ring base, ext_id)]`."""

@@ -78,6 +78,8 @@ def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> 
         **stream.sealed_footer(command.segment, footer, watermark),
     )
     manifest.flush()
+    # Readers find the segment in the index by now, so the writer may let go of it.
+    writer.retire(command.segment)
     stream.drop_open(command.segment)
     stream.to_compress.add(command.segment)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Hashable
 
 from aof2.coordinator.commands import Command, Compress, Evict, Prepare, Rollover, Upload
 
@@ -11,11 +12,21 @@ PRIORITIES: dict[type[Command], int] = {Prepare: 0, Rollover: 1, Evict: 2, Compr
 """Lower runs first: an append that waits for its segment comes before everything else."""
 
 
+def identity(command: Command) -> Hashable:
+    """What makes a command the same work: of one stream's preparations and seals only one runs at a time.
+
+    What a second one would have done is planned again when the first has ended.
+    """
+    if isinstance(command, (Prepare, Rollover)):
+        return type(command), command.stream
+    return command
+
+
 class CommandQueue:
     """Commands that wait, that run, and that pause after a failure.
 
-    A command is in it at most once, whichever of the three it is. Not safe for threads: the runtime has
-    the lock.
+    The same work is in it at most once, whichever of the three it is. Not safe for threads: the runtime
+    has the lock.
 
     Example:
         >>> queue = CommandQueue()
@@ -26,16 +37,16 @@ class CommandQueue:
     def __init__(self) -> None:
         self._ready: list[tuple[int, int, Command]] = []
         self._paused: list[tuple[float, int, Command]] = []
-        self._known: set[Command] = set()
+        self._known: set[Hashable] = set()
         self._running: set[Command] = set()
         self._failures: dict[Command, int] = {}
         self._counter = itertools.count()
 
     def put(self, command: Command) -> bool:
         """Add a command; False when it is there already."""
-        if command in self._known:
+        if identity(command) in self._known:
             return False
-        self._known.add(command)
+        self._known.add(identity(command))
         self._push(command)
         return True
 
@@ -57,7 +68,7 @@ class CommandQueue:
     def done(self, command: Command) -> None:
         """A command has ended well, or is given up."""
         self._running.discard(command)
-        self._known.discard(command)
+        self._known.discard(identity(command))
         self._failures.pop(command, None)
 
     def pause(self, command: Command, until_s: float) -> None:
@@ -91,6 +102,3 @@ class CommandQueue:
 
     def __len__(self) -> int:
         return len(self._known)
-
-    def __contains__(self, command: object) -> bool:
-        return command in self._known
