@@ -365,11 +365,12 @@ class AofManager:
             except BaseException as error:
                 failures.append(error)
 
-        # Writers first: what was appended becomes durable while the workers end.
+        left = self._coordinator.stop(limit_s)
         for instance in self._instances.values():
             if instance.writer is not None:
+                # Seals that were under way are finished; everything after them is derived again.
+                attempt(functools.partial(self._coordinator.seal_ended, instance))
                 attempt(instance.writer.close)
-        left = self._coordinator.stop(limit_s)
         if left:
             LOGGER.warning(
                 "closing without %s; the next open takes it up", left, extra={"event": "close_left"}

@@ -68,16 +68,13 @@ def _resolve_time(stream: StreamInstance, when: datetime) -> int:
 def _first_at(stream: StreamInstance, segment_id: int, wanted_ns: int) -> int | None:
     """Offset of a segment's first record at or after a time; None when all are older."""
     held = stream.open_segment(segment_id)
-    position = None
-    if not held.sealed and stream.writer is not None:
-        position = stream.writer.locate_time(segment_id, wanted_ns)
     source = held.source
     cursor = RecordCursor(source.base_offset)
     cursor.enter_any(
         source.salt,
         source.base_offset,
         source.ext_id,
-        source.locate_time(wanted_ns) if position is None else position,
+        stream.locate_time(held, wanted_ns),
     )
     while True:
         record = cursor.next_record()
@@ -113,11 +110,8 @@ def open_cursor(stream: StreamInstance, cursor: RecordCursor) -> ResidentSegment
     """Put a cursor at its offset in the segment that holds it, in the nearest tier."""
     segment_id, _ = stream.find(cursor.offset)
     held = stream.open_segment(segment_id)
-    source, position = held.source, None
-    if not held.sealed and stream.writer is not None:
-        position = stream.writer.locate(segment_id, cursor.offset)
-    if position is None:
-        position = source.locate(cursor.offset)
+    source = held.source
+    position = stream.locate(held, cursor.offset)
     cursor.enter(source.salt, source.base_offset, source.ext_id, position)
     return held
 

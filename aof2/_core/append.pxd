@@ -32,4 +32,4 @@ cdef class Appender:
     cdef int _wait_durable(self, uint64_t next_offset, object timeout) except -1
     # The segment writer's part.
     cdef int _roll(self) except -1
-    cdef int _new_ring(self, uint64_t needed) except -1
+    cdef int _new_ring(self, uint64_t wanted) except -1

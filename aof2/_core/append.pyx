@@ -59,7 +59,7 @@ cdef class Appender:
     cdef int _roll(self) except -1:
         raise NotImplementedError("the segment writer rolls over")
 
-    cdef int _new_ring(self, uint64_t needed) except -1:
+    cdef int _new_ring(self, uint64_t wanted) except -1:
         raise NotImplementedError("the segment writer makes the ring")
 
     def append(self, payload, *, ext_id=None, bint durable=False, timeout=...):
@@ -247,7 +247,8 @@ cdef class Appender:
         if status == PUT_NO_MEMORY:
             raise MemoryError("sparse index")
         if log.header == NULL or 2 * total > log.ring_bytes:
-            self._new_ring(total)
+            # Half of the ring, so that one such record is written out while the next one lands.
+            self._new_ring(2 * (total + 64))
             return 0
         if status == PUT_NO_FILE:
             if log.spare != NULL and total <= frames_limit(log.spare.file_bytes) - FRAMES_AT:
@@ -256,7 +257,7 @@ cdef class Appender:
             else:
                 kind = self.host.on_no_segment(total)
         elif status == PUT_RING_FULL and log.ring_bytes < self.ring_bytes_max and not nowait:
-            self._new_ring(log.ring_bytes)
+            self._new_ring(min(4 * log.ring_bytes, self.ring_bytes_max))
             return 0
         hot_poke(log)
         if nowait:

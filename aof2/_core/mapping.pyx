@@ -119,12 +119,16 @@ cdef class MappedSegment:
         return position
 
     cdef object _window_of(self, uint64_t position, uint64_t end, bint populate):
-        if populate:
-            # A medium that cannot be read is an error here, not a signal later.
-            check_errno(
-                sys_populate(<void *> (self._data + position), end - position, False), "read",
-                self.path,
-            )
+        cdef uint64_t stretch
+        for stretch in range(position // WINDOW_BYTES, (end - 1) // WINDOW_BYTES + 1):
+            if populate and not self._read[stretch]:
+                # A medium that cannot be read is an error here, not a signal later.
+                at = stretch * WINDOW_BYTES
+                check_errno(
+                    sys_populate(<void *> (self._data + <uint64_t> at),
+                                 min(<uint64_t> WINDOW_BYTES, self._bytes - <uint64_t> at), False),
+                    "read", self.path)
+                self._read[stretch] = 1
         return make_window(self._data + position, position, end - position, self)
 
     def window(self, uint64_t position, uint64_t min_bytes=0):
@@ -137,13 +141,14 @@ cdef class MappedSegment:
         Returns:
             A `Window`; None where nothing is written yet.
         """
-        cdef uint64_t end, coordinate, written, tail, n
+        cdef uint64_t end, wanted, coordinate, written, tail, n
         if self.footer is not None:
             end = self.footer.footer.end_position + END_BYTES
             if position >= end:
                 return None
-            return self._window_of(
-                position, min(end, position + max(<uint64_t> WINDOW_BYTES, min_bytes)), True)
+            wanted = position + max(min_bytes, <uint64_t> 1)
+            return self._window_of(position, min(
+                end, (wanted + WINDOW_BYTES - 1) // WINDOW_BYTES * WINDOW_BYTES), True)
         if self._ring is None:
             return self._window_of(position, self._bytes, False) if position < self._bytes else None
         coordinate = self.start.ring_base + position

@@ -23,6 +23,7 @@ cdef enum SeamOp:
     OP_MADVISE
     OP_STORE
     OP_RANDOM
+    OP_WRITEBACK
 
 # The answer of a hook: 0 = go on, > 0 = fail with that errno, < 0 = do only -answer bytes of it.
 ctypedef int (*SeamHook)(int op, int fd, const char *name, uint64_t position, const void *data,
@@ -34,6 +35,8 @@ cdef SeamHook seam_hook
 cdef int sys_pwrite(int fd, const void *data, size_t n, uint64_t position) noexcept nogil
 cdef int sys_pread(int fd, void *data, size_t n, uint64_t position, size_t *got) noexcept nogil
 cdef int sys_fdatasync(int fd) noexcept nogil
+# Have the kernel begin to write dirty pages of a range, without waiting; a hint.
+cdef int sys_start_writeback(int fd, uint64_t position, uint64_t n) noexcept nogil
 cdef int sys_write_check(int fd) noexcept nogil
 cdef int sys_fallocate(int fd, uint64_t n) noexcept nogil
 cdef int sys_ftruncate(int fd, uint64_t n) noexcept nogil

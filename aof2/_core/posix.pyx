@@ -25,6 +25,8 @@ cdef extern from * nogil:
     #include <unistd.h>
     #ifdef __linux__
     #include <sys/random.h>
+    #include <sys/resource.h>
+    #include <sys/syscall.h>
     #include <sys/vfs.h>
     #else
     #include <sys/mount.h>
@@ -83,6 +85,23 @@ cdef extern from * nogil:
         return 0;
     }
 
+    static int aof2_start_writeback(int fd, uint64_t position, uint64_t n) {
+    #ifdef __linux__
+        return sync_file_range(fd, (off_t)position, (off_t)n, SYNC_FILE_RANGE_WRITE) ? errno : 0;
+    #else
+        (void)fd; (void)position; (void)n;
+        return 0;
+    #endif
+    }
+
+    static int aof2_lower_priority(void) {
+    #ifdef __linux__
+        return setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10) ? errno : 0;
+    #else
+        return 0;
+    #endif
+    }
+
     static int aof2_is_regular(int fd) {
         struct stat info;
         return fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
@@ -110,6 +129,8 @@ cdef extern from * nogil:
     int aof2_fallocate(int fd, uint64_t n)
     int aof2_random(void *data, size_t n)
     int aof2_populate(void *address, size_t n, int writable)
+    int aof2_start_writeback(int fd, uint64_t position, uint64_t n)
+    int aof2_lower_priority()
     int aof2_is_regular(int fd)
     int aof2_same_inode(int fd, int dirfd, const char *name)
     int64_t aof2_system_now(void *context)
@@ -134,7 +155,7 @@ cdef extern from * nogil:
 
 OP_NAMES = (
     "open", "pread", "pwrite", "fdatasync", "fsync_dir", "rename", "unlink", "mkdir", "rmdir",
-    "fallocate", "ftruncate", "mmap", "madvise", "store", "random",
+    "fallocate", "ftruncate", "mmap", "madvise", "store", "random", "writeback",
 )
 
 # statfs types of file systems on which flock, mmap or fdatasync cannot be relied on.
@@ -253,6 +274,15 @@ cdef int sys_fdatasync(int fd) noexcept nogil:
     return 0
 
 
+cdef int sys_start_writeback(int fd, uint64_t position, uint64_t n) noexcept nogil:
+    cdef int answer
+    if seam_hook != NULL:
+        answer = seam_hook(OP_WRITEBACK, fd, NULL, position, NULL, n)
+        if answer > 0:
+            return answer
+    return aof2_start_writeback(fd, position, n)
+
+
 cdef int sys_write_check(int fd) noexcept nogil:
     # A file system that shut down while fdatasync ran reports success there, but not here.
     cdef int answer
@@ -355,6 +385,11 @@ cdef int check_errno(int error, str doing, object path) except -1:
     if error:
         raise OSError(error, f"{os.strerror(error)} ({doing})", path)
     return 0
+
+
+def lower_thread_priority():
+    """Let the calling thread run only when threads of ordinary priority leave time (Linux: nice 10)."""
+    check_errno(aof2_lower_priority(), "lower a thread's priority", None)
 
 
 def random_bytes(size_t n):

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from aof2._core.frame cimport FRAME_OK, FRAME_SHORT, FRAME_UNKNOWN, FrameView, check_frame
-from aof2._core.layout cimport END_BYTES, FRAMES_AT, KIND_END, START_AT, Slot
+from aof2._core.layout cimport END_BYTES, FRAMES_AT, IndexEntry, KIND_END, START_AT, Slot
 from aof2._core.logfile cimport read_header_fd, read_slot, read_start_fd
 from aof2._core.posix cimport (
     Directory,
@@ -17,7 +17,7 @@ from aof2._core.posix cimport (
     sys_pwrite,
 )
 from aof2._core.ringview cimport RingView, ring_at
-from aof2._core.run cimport run_add, run_free, run_init
+from aof2._core.run cimport run_add, run_find, run_find_time, run_free, run_init
 
 from aof2.errors import ManifestCorrupt, SegmentCorrupt, VersionTooNew
 
@@ -70,6 +70,18 @@ cdef class Scan:
     def chain_crc(self):
         """Running crc64 over the checksums of the prefix's frames."""
         return self.run.chain_crc
+
+    def locate(self, uint64_t offset):
+        """Position of a frame border at or before a record, as far as the scan saw."""
+        cdef const IndexEntry *entry = run_find(
+            self.run.entries, self.run.entry_count, offset - self.start.base_offset)
+        return FRAMES_AT if entry == NULL else entry.position
+
+    def locate_time(self, int64_t timestamp_ns):
+        """Position of a frame border before which every record is older than the time."""
+        cdef const IndexEntry *entry = run_find_time(
+            self.run.entries, self.run.entry_count, timestamp_ns)
+        return FRAMES_AT if entry == NULL else entry.position
 
     def __repr__(self):
         return f"Scan({self.records} records to {self.end_position}, whole={self.whole})"

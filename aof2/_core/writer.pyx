@@ -249,10 +249,10 @@ cdef class SegmentWriter(Appender):
         log.header.tail = log.header.written = log.header.durable = log.header.oldest = log.tail
         memset(log.ring + (log.tail & (log.ring_bytes - 1)), 0, 8)
 
-    cdef int _new_ring(self, uint64_t needed) except -1:
+    cdef int _new_ring(self, uint64_t wanted) except -1:
         """Make the landing ring, or a larger one, once everything in the old one is written out."""
         cdef HotLog *log = self.log
-        cdef uint64_t ring_bytes = ring_bytes_for(max(2 * (needed + 64), self.ring_bytes_first))
+        cdef uint64_t ring_bytes = max(ring_bytes_for(wanted), self.ring_bytes_first)
         cdef uint64_t tail
         while log.header != NULL:
             tail = log.tail

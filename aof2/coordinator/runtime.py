@@ -6,11 +6,13 @@ import logging
 import threading
 from collections.abc import Callable
 
+from aof2._core.posix import lower_thread_priority
 from aof2.coordinator import planner
-from aof2.coordinator.commands import Command
+from aof2.coordinator.commands import Command, Rollover
 from aof2.coordinator.context import Context
 from aof2.coordinator.handlers import handle
 from aof2.coordinator.queue import CommandQueue
+from aof2.tiers.instance import StreamInstance
 
 LOGGER = logging.getLogger("aof2.tiered")
 BACKOFF_FACTOR_MAX = 60
@@ -76,6 +78,11 @@ class Coordinator:
         with self._wake:
             return sorted(self._queue.running, key=repr)
 
+    def seal_ended(self, stream: StreamInstance) -> None:
+        """Seal what has an END, on this thread; for a close, after `stop`."""
+        for ended in [u.segment_id for u in stream.unsealed() if u.ended]:
+            handle(Rollover(stream.name, ended), self.context)
+
     @property
     def stopping(self) -> bool:
         """True once `stop` was called."""
@@ -84,6 +91,8 @@ class Coordinator:
     # --- workers --------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        # Compression must not take time from the threads that append and write out.
+        lower_thread_priority()
         while (command := self._take(wait=True)) is not None:
             self._run(command)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aof2._core.mapping import MappedSegment
 from aof2._core.posix import Directory
 from aof2._core.ringview import RingView
+from aof2._core.scan import Scan, scan
 from aof2._core.seal import FooterInfo
 from aof2._core.writer import SegmentWriter
 from aof2.errors import OffsetOutOfRange, SegmentLost
@@ -75,6 +76,7 @@ class StreamInstance:
         self._remote_at = 0
         self._remote_offset = 0
         self._tail: list[Unsealed] = []
+        self._scans: dict[int, Scan] = {}
         self.owned: list[Directory] = []
 
     @property
@@ -164,7 +166,8 @@ class StreamInstance:
             self._touched[segment_id] = None
             self._touched.move_to_end(segment_id)
             held = self._open.get(segment_id)
-            if held is not None and held.sealed:
+            row = self.manifest.index.segments.get(segment_id)
+            if held is not None and held.sealed == (row is not None and row.sealed):
                 self._open.move_to_end(segment_id)
                 return held
         held = self._open_anew(segment_id)
@@ -206,6 +209,24 @@ class StreamInstance:
             return self.hot.open(segment_id, None if sealed else self.ring())
         except FileNotFoundError:
             return None
+
+    def locate(self, held: ResidentSegment, offset: int) -> int:
+        """Position of a frame border at or before a record of a held segment."""
+        position = None
+        if not held.sealed and self.writer is not None:
+            position = self.writer.locate(held.segment_id, offset)
+        if position is None and not held.sealed and held.segment_id in self._scans:
+            position = self._scans[held.segment_id].locate(offset)
+        return held.source.locate(offset) if position is None else position
+
+    def locate_time(self, held: ResidentSegment, timestamp_ns: int) -> int:
+        """Position of a frame border in a held segment before which every record is older."""
+        position = None
+        if not held.sealed and self.writer is not None:
+            position = self.writer.locate_time(held.segment_id, timestamp_ns)
+        if position is None and not held.sealed and held.segment_id in self._scans:
+            position = self._scans[held.segment_id].locate_time(timestamp_ns)
+        return held.source.locate_time(timestamp_ns) if position is None else position
 
     def drop_open(self, segment_id: int) -> None:
         """Forget a held segment, so that the next reader gets it from where it is now."""
@@ -320,6 +341,7 @@ class StreamInstance:
         after = 0 if last is None else last.segment_id
         end = 0 if last is None or last.end_offset is None else last.end_offset
         tail: list[Unsealed] = []
+        self._scans.clear()
         for segment_id in self.hot.ids():
             if segment_id > after:
                 found = self._scan_unsealed(segment_id)
@@ -330,14 +352,13 @@ class StreamInstance:
         return tail
 
     def _scan_unsealed(self, segment_id: int) -> Unsealed | None:
-        from aof2._core.scan import scan
-
         try:
             found = scan(self.hot.directory, self.hot.name(segment_id), ring=self.ring())
         except FileNotFoundError:
             return None
         if found is None:
             return None
+        self._scans[segment_id] = found
         return Unsealed(
             segment_id,
             found.start.base_offset,
