@@ -55,14 +55,14 @@ class Tier1Config:
     level: int = 1
     """zstd level, 1 to 19. Higher is smaller and slower; compression must keep up with ingest."""
     frame_bytes: int = 256 * KIB
-    """Raw bytes per zstd frame, 4 KiB to 16 MiB. Smaller makes random reads of warm and cold records
-    cheaper, larger compresses better."""
+    """Raw bytes per zstd frame, 4 KiB to 4 MiB in steps of 8. Smaller makes random reads of warm and
+    cold records cheaper, larger compresses better."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.level <= 19, f"tier1.level is {self.level}, it must lie in 1 to 19")
         _require(
-            4 * KIB <= self.frame_bytes <= 16 * MIB,
-            f"tier1.frame_bytes is {self.frame_bytes}, it must lie in 4 KiB to 16 MiB",
+            4 * KIB <= self.frame_bytes <= 4 * MIB and self.frame_bytes % 8 == 0,
+            f"tier1.frame_bytes is {self.frame_bytes}: 4 KiB to 4 MiB in steps of 8",
         )
 
 
@@ -234,7 +234,7 @@ class AofManagerConfig:
         }
         for name, value in values.items():
             if name == "wait_timeout_s":
-                sections[name] = value
+                sections[name] = _convert(name, "float | None", value)
             elif name not in types or not isinstance(value, Mapping):
                 raise ConfigError(f"unknown configuration table {name!r}: {', '.join(types)}")
             else:
@@ -272,7 +272,7 @@ class AofManagerConfig:
             if table is not None:
                 values.setdefault(table, {})[key[len(table) + 1 :]] = text
             elif key == "wait_timeout_s":
-                values[key] = None if text.lower() == "none" else float(text)
+                values[key] = text
         return cls.from_mapping(values)
 
 
@@ -291,7 +291,7 @@ def _section(cls: Any, name: str, values: Mapping[str, Any]) -> Any:
 
 
 def _convert(where: str, wanted: str, value: Any) -> Any:
-    if isinstance(value, str) and "None" in wanted and value.lower() == "none":
+    if "None" in wanted and (value is None or str(value).lower() == "none"):
         return None
     try:
         if wanted.startswith("int"):

@@ -18,6 +18,8 @@ LOGGER = logging.getLogger("aof2.tier0")
 RECORD_BYTES_DEFAULT = 16 * MIB
 BATCH_BYTES_DEFAULT = 4 * MIB
 ENOSPC = 28
+FAST_S = 0.05
+FAST_STEPS = 2
 
 
 def size_limits(config: AofManagerConfig) -> tuple[int, int]:
@@ -60,10 +62,16 @@ class WriterHost:
         self._context = context
         self._coordinator = coordinator
         self._warned = False
+        self._clock = context.clock
+        self._since_s = 0.0
 
     def on_half_full(self, segment_id: int) -> None:
         """Have the next segment ready before this one is full."""
         del segment_id
+        now_s = self._clock.monotonic_s()
+        if now_s - self._since_s < FAST_S:
+            # At this pace doubling would mean a rollover every few milliseconds for a while.
+            self._stream.size_steps += FAST_STEPS
         if self._stream.spare_needed == 0:
             self._stream.spare_needed = 1
         self._coordinator.kick()
@@ -71,12 +79,15 @@ class WriterHost:
     def on_rolled(self, segment_id: int) -> None:
         """A segment waits for its seal."""
         del segment_id
+        self._since_s = self._clock.monotonic_s()
         self._warned = False
         self._coordinator.kick()
 
     def on_no_segment(self, frame_bytes: int) -> WouldBlockKind:
         """Ask for a segment; say what an append waits for, or that waiting would be for ever."""
         stream = self._stream
+        if self._since_s == 0.0:
+            self._since_s = self._clock.monotonic_s()
         if stream.spare_needed < frame_bytes:
             stream.spare_needed = frame_bytes
         self._coordinator.kick()

@@ -33,3 +33,4 @@ cdef class Appender:
     # The segment writer's part.
     cdef int _roll(self) except -1
     cdef int _new_ring(self, uint64_t wanted) except -1
+    cdef int _swap_ring(self) except -1

@@ -28,6 +28,7 @@ from aof2._core.hotlog cimport (
     hot_flush,
     hot_poke,
     hot_wait_change,
+    hot_want_ring,
 )
 from aof2._core.layout cimport FRAME_HEADER_BYTES, FRAMES_AT, pad8
 from aof2._core.logfile cimport frames_limit
@@ -61,6 +62,9 @@ cdef class Appender:
 
     cdef int _new_ring(self, uint64_t wanted) except -1:
         raise NotImplementedError("the segment writer makes the ring")
+
+    cdef int _swap_ring(self) except -1:
+        raise NotImplementedError("the segment writer changes the ring")
 
     def append(self, payload, *, ext_id=None, bint durable=False, timeout=...):
         """Append one record and return its offset.
@@ -257,8 +261,11 @@ cdef class Appender:
             else:
                 kind = self.host.on_no_segment(total)
         elif status == PUT_RING_FULL and log.ring_bytes < self.ring_bytes_max and not nowait:
-            self._new_ring(min(4 * log.ring_bytes, self.ring_bytes_max))
-            return 0
+            if log.next_header != NULL:
+                self._swap_ring()
+                return 0
+            # The pace is high: a larger ring is made beside the appends.
+            hot_want_ring(log, self.ring_bytes_max)
         hot_poke(log)
         if nowait:
             raise self._blocked(kind, 0.01)

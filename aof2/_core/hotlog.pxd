@@ -74,6 +74,15 @@ cdef struct HotLog:
     HotFile *spare
     int state
     int failure                  # errno that poisoned it
+    RingHeader *next_header      # a larger ring that waits to be taken into use, or NULL
+    uint8_t *next_ring
+    uint64_t next_ring_bytes
+    uint64_t ring_wanted         # the flush thread is asked to make a ring of this size; 0: it is not
+    bint ring_building           # somebody is making one
+    bint ring_failed             # there was no room for a larger one; the one there is has to do
+    int dirfd
+    uint8_t stream_uuid[16]
+    uint64_t started             # coordinate below which the device was told to begin
     bint writing
     bint syncing
     bint stop
@@ -101,6 +110,12 @@ cdef int hot_flush(HotLog *log, uint64_t target, uint64_t target_offset,
                    int64_t timeout_ns) noexcept nogil
 # Wait until `changes` differs from `seen`, or for a time.
 cdef void hot_wait_change(HotLog *log, uint64_t seen, int64_t timeout_ns) noexcept nogil
+# Make a larger ring and leave it in `next_header`; 0 or an errno.
+cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
+# Have the flush thread do so.
+cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
+# Use the next ring from now on; everything in the old one must be written out.
+cdef void hot_swap_ring(HotLog *log) noexcept nogil
 cdef void hot_poison(HotLog *log, int failure) noexcept nogil
 cdef void hot_announce(HotLog *log) noexcept nogil
 # State the durable position in the active file's next slot and sync it; 0 or an errno.

@@ -13,6 +13,7 @@ from libc.stdlib cimport calloc, free
 from aof2._core.layout cimport FRAMES_AT
 from aof2._core.logfile cimport write_slot
 from aof2._core.posix cimport sys_close, sys_fdatasync, sys_pwrite, sys_start_writeback, sys_write_check
+from aof2._core.ring cimport build_ring
 from aof2._core.ringview cimport unmap_ring
 from aof2._core.run cimport run_free
 
@@ -34,6 +35,7 @@ cdef extern from "loglock.h" nogil:
 
 cdef enum:
     WRITE_BYTES_MAX = 1048576
+    WRITEBACK_BYTES = 4194304
 
 
 cdef HotLog *hot_new() noexcept nogil:
@@ -62,6 +64,7 @@ cdef void hot_free(HotLog *log) noexcept nogil:
     if log.state != HOT_FORKED:
         # A forked child does not have the ring's mapping, and may have something else there.
         unmap_ring(log.header, log.ring, log.ring_bytes)
+        unmap_ring(log.next_header, log.next_ring, log.next_ring_bytes)
     free(log)
 
 
@@ -138,9 +141,6 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil:
         pthread_mutex_unlock(&log.lock)
         error = sys_pwrite(file.fd, log.ring + (start & (log.ring_bytes - 1)), high - start,
                            start - file.ring_base)
-        if error == 0 and high - start >= log.write_out_bytes:
-            # The device begins now, so that the sync that comes later has less to wait for.
-            error = sys_start_writeback(file.fd, start - file.ring_base, high - start)
         pthread_mutex_lock(&log.lock)
         log.writing = False
         if error:
@@ -149,6 +149,8 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil:
             return error
         store_release(&log.written, high)
         store_release(&log.header.written, high)
+        if high >= log.started + WRITEBACK_BYTES:
+            pthread_cond_broadcast(&log.flush_work)
         hot_announce(log)
     error = log.failure
     pthread_mutex_unlock(&log.lock)
@@ -171,6 +173,78 @@ cdef void *_writer_thread(void *argument) noexcept nogil:
         tail = load_acquire(&log.header.tail)
         pthread_mutex_unlock(&log.lock)
         hot_write_out(log, tail)
+
+
+# --- the ring ----------------------------------------------------------------------------------
+
+
+cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
+    cdef void *header = NULL
+    cdef void *data = NULL
+    cdef int error
+    pthread_mutex_lock(&log.lock)
+    while log.ring_building:
+        pthread_cond_wait(&log.change, &log.lock)
+    if log.next_header != NULL and log.next_ring_bytes >= ring_bytes:
+        pthread_mutex_unlock(&log.lock)
+        return 0
+    unmap_ring(log.next_header, log.next_ring, log.next_ring_bytes)
+    log.next_header = NULL
+    log.next_ring = NULL
+    log.ring_building = True
+    pthread_mutex_unlock(&log.lock)
+    error = build_ring(log.dirfd, log.stream_uuid, ring_bytes, &header, &data)
+    pthread_mutex_lock(&log.lock)
+    log.ring_building = False
+    if error == 0:
+        log.next_header = <RingHeader *> header
+        log.next_ring = <uint8_t *> data
+        log.next_ring_bytes = ring_bytes
+    hot_announce(log)
+    pthread_mutex_unlock(&log.lock)
+    return error
+
+
+cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
+    pthread_mutex_lock(&log.lock)
+    if log.ring_wanted == 0 and not log.ring_failed and log.next_header == NULL:
+        log.ring_wanted = ring_bytes
+        log.flush_idle = False
+        pthread_cond_broadcast(&log.flush_work)
+    pthread_mutex_unlock(&log.lock)
+
+
+cdef void _make_wanted_ring(HotLog *log) noexcept nogil:
+    """On the flush thread, which holds the lock and has nothing more urgent."""
+    pthread_mutex_unlock(&log.lock)
+    error = hot_build_ring(log, log.ring_wanted)
+    pthread_mutex_lock(&log.lock)
+    log.ring_wanted = 0
+    log.ring_failed = error != 0
+
+
+cdef void hot_swap_ring(HotLog *log) noexcept nogil:
+    cdef RingHeader *fresh
+    cdef RingHeader *old
+    pthread_mutex_lock(&log.lock)
+    while log.writing or log.syncing:
+        pthread_cond_wait(&log.change, &log.lock)
+    fresh, old = log.next_header, log.header
+    if old != NULL:
+        fresh.segment_id, fresh.salt = old.segment_id, old.salt
+        fresh.ring_base = old.ring_base
+        old.closed = 1
+    fresh.next_offset, fresh.durable_offset = log.next_offset, log.durable_offset
+    fresh.tail = fresh.oldest = log.tail
+    fresh.written, fresh.durable = log.written, log.durable
+    unmap_ring(old, log.ring, log.ring_bytes)
+    log.header, log.ring, log.ring_bytes = fresh, log.next_ring, log.next_ring_bytes
+    log.next_header = NULL
+    log.next_ring = NULL
+    log.write_out_bytes = min(<uint64_t> 262144, log.ring_bytes // 4)
+    log.ring_limit = 0
+    hot_announce(log)
+    pthread_mutex_unlock(&log.lock)
 
 
 # --- syncing -----------------------------------------------------------------------------------
@@ -278,6 +352,28 @@ cdef int hot_confirm(HotLog *log) noexcept nogil:
     return error
 
 
+cdef void _start_writeback(HotLog *log) noexcept nogil:
+    """Have the device begin with what was written out, so that the next sync has less to wait for.
+
+    On the flush thread, which holds the lock: the call can block while the device's queue is full, and
+    must not keep the other thread from emptying the ring. It is a hint, so a failure shows in the sync.
+    """
+    cdef uint64_t high = log.written, start
+    cdef HotFile *file = _file_at(log, max(log.started, log.durable))
+    if file == NULL or log.syncing:
+        return
+    log.syncing = True
+    start = max(max(log.started, log.durable), file.first)
+    high = min(high, file.end) if file.end else high
+    pthread_mutex_unlock(&log.lock)
+    if high > start:
+        sys_start_writeback(file.fd, start - file.ring_base, high - start)
+    pthread_mutex_lock(&log.lock)
+    log.started = max(high, start)
+    log.syncing = False
+    hot_announce(log)
+
+
 cdef bint _is_dirty(HotLog *log) noexcept nogil:
     return log.header != NULL and load_acquire(&log.header.tail) != log.durable
 
@@ -286,8 +382,12 @@ cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noe
     """Wait for a time (or for ever, below 0); the caller holds the lock."""
     cdef int64_t until = monotonic_ns() + wait_ns
     log.flush_idle = until_woken
-    while not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken:
-        if wait_ns < 0:
+    while not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken and (
+        log.ring_wanted == 0
+    ):
+        if log.written >= max(log.started, log.durable) + WRITEBACK_BYTES and not log.syncing:
+            _start_writeback(log)
+        elif wait_ns < 0:
             pthread_cond_wait(&log.flush_work, &log.lock)
         elif cond_wait_ns(&log.flush_work, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
             break
@@ -304,7 +404,9 @@ cdef void *_flush_thread(void *argument) noexcept nogil:
     cdef bint armed = False, confirmed = False
     pthread_mutex_lock(&log.lock)
     while not log.stop and log.state == HOT_OPEN:
-        if _is_dirty(log):
+        if log.ring_wanted:
+            _make_wanted_ring(log)
+        elif _is_dirty(log):
             armed = confirmed = False
             _flush_thread_wait(log, log.interval_ns, False)
             while not log.stop and log.syncing:

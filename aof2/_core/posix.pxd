@@ -7,6 +7,9 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+cdef extern from "<fcntl.h>" nogil:
+    int O_RDWR, O_CREAT, O_EXCL
+
 cdef enum SeamOp:
     OP_OPEN
     OP_PREAD
@@ -45,6 +48,7 @@ cdef int sys_map(int fd, uint64_t n, uint64_t position, bint writable, void *at,
 cdef int sys_populate(void *address, size_t n, bint writable) noexcept nogil
 cdef int sys_random(void *data, size_t n) noexcept nogil
 cdef int sys_openat(int dirfd, const char *name, int flags, int *fd) noexcept nogil
+cdef int sys_unlink(int dirfd, const char *name) noexcept nogil
 cdef void sys_unmap(void *address, size_t n) noexcept nogil
 cdef void sys_close(int fd) noexcept nogil
 

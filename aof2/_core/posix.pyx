@@ -8,7 +8,7 @@ import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EINTR, EIO, errno
+from libc.errno cimport EINTR, EIO, ENOENT, errno
 from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from * nogil:
@@ -147,7 +147,7 @@ cdef extern from * nogil:
     int c_flock "flock"(int fd, int operation)
     void *c_mmap "mmap"(void *at, size_t n, int protection, int flags, int fd, int64_t position)
     int c_munmap "munmap"(void *at, size_t n)
-    int O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, AT_REMOVEDIR
+    int O_RDONLY, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, AT_REMOVEDIR
     int O_NONBLOCK
     int LOCK_EX, LOCK_NB
     int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_FIXED
@@ -365,6 +365,15 @@ cdef int sys_openat(int dirfd, const char *name, int flags, int *fd) noexcept no
             return 0
         if errno != EINTR:
             return errno
+
+
+cdef int sys_unlink(int dirfd, const char *name) noexcept nogil:
+    cdef int answer
+    if seam_hook != NULL:
+        answer = seam_hook(OP_UNLINK, dirfd, name, 0, NULL, 0)
+        if answer > 0:
+            return answer
+    return errno if c_unlinkat(dirfd, name, 0) != 0 else 0
 
 
 cdef void sys_close(int fd) noexcept nogil:
@@ -634,11 +643,9 @@ cdef class Directory:
         """Remove a file's name."""
         cdef int error
         self._check_open()
-        check_errno(_named(OP_UNLINK, self.fd, os.fsencode(name)), "unlink", self.join(name))
-        if c_unlinkat(self.fd, os.fsencode(name), 0) != 0:
-            error = errno
-            if not (missing_ok and error == 2):
-                check_errno(error, "unlink", self.join(name))
+        error = sys_unlink(self.fd, os.fsencode(name))
+        if not (missing_ok and error == ENOENT):
+            check_errno(error, "unlink", self.join(name))
 
     def rmdir(self, str name):
         """Remove an empty directory."""

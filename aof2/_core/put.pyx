@@ -44,10 +44,6 @@ cdef extern from "atomics.h" nogil:
     bint unlikely(bint condition)
 
 
-cdef enum:
-    SMALL_BYTES = 16777216
-
-
 cdef inline int _place(HotLog *log, uint64_t total, uint8_t **at) noexcept nogil:
     """Find room for a frame of `total` bytes behind the tail."""
     cdef int status
@@ -215,10 +211,7 @@ cdef void activate(HotLog *log, HotFile *file) noexcept nogil:
     store_release(&log.header.tail, log.tail)
     if log.state == 0:
         log.file_limit = file.ring_base + frames_limit(file.file_bytes)
-    # A small segment is full sooner than the next one can be prepared: that is asked for at once.
-    file.half = file.first
-    if file.file_bytes > SMALL_BYTES:
-        file.half += (frames_limit(file.file_bytes) - FRAMES_AT) // 2
+    file.half = file.first + (frames_limit(file.file_bytes) - FRAMES_AT) // 2
     log.ring_limit = 0
     hot_announce(log)
     pthread_mutex_unlock(&log.lock)

@@ -1,12 +1,9 @@
 # Making a landing ring.
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
-from aof2._core.hotlog cimport HotLog
-from aof2._core.posix cimport Directory
-
-# A power of two, at least `wanted` and at least a page.
+# A power of two, at least `wanted` and at least four pages.
 cdef uint64_t ring_bytes_for(uint64_t wanted) noexcept nogil
-# Make the ring file and put it in the place of the log's ring; everything must be written out.
-cdef int create_ring(HotLog *log, Directory directory, bytes stream_uuid,
-                     uint64_t ring_bytes) except -1
+# Make, map and prefault a ring file under its temporary name; 0 or an errno, then nothing is left.
+cdef int build_ring(int dirfd, const uint8_t *stream_uuid, uint64_t ring_bytes, void **header,
+                    void **data) noexcept nogil

@@ -1,1 +1,2 @@
 RING_NAME: str
+TEMPORARY_NAME: str

@@ -27,6 +27,7 @@ from aof2._core.hotlog cimport (
     HotLog,
     PUT_OK,
     hot_announce,
+    hot_build_ring,
     hot_confirm,
     hot_flush,
     hot_free,
@@ -34,17 +35,19 @@ from aof2._core.hotlog cimport (
     hot_poison,
     hot_start_threads,
     hot_stop_threads,
+    hot_swap_ring,
     hot_write_out,
 )
 from aof2._core.layout cimport FRAMES_AT, Footer, IndexEntry, START_AT, StartBlock
 from aof2._core.logfile cimport LogHeader, fill_start_crc, frames_limit, read_header_fd
 from aof2._core.posix cimport Directory, TimeSource, check_errno, sys_close, sys_pwrite
 from aof2._core.put cimport activate, next_ring_base, put_end
-from aof2._core.ring cimport create_ring, ring_bytes_for
+from aof2._core.ring cimport ring_bytes_for
 from aof2._core.run cimport run_find, run_find_time, run_free, run_init
 from aof2._core.scan cimport Scan
 from aof2._core.seal cimport FooterInfo, footer_position, write_seal
 
+from aof2._core.ring import RING_NAME, TEMPORARY_NAME
 from aof2.errors import RolloverFailed
 
 cdef extern from "<pthread.h>" nogil:
@@ -91,6 +94,8 @@ cdef class SegmentWriter(Appender):
         self.directory, self.stream, self.host, self.time = directory, stream, host, time
         self.stream_uuid, self.root_id, self.epoch = stream_uuid, root_id, epoch
         self.ext_id = ext_id
+        self.log.dirfd = directory.fd
+        memcpy(self.log.stream_uuid, <const char *> stream_uuid, 16)
         self.log.next_offset = self.log.durable_offset = next_offset
         self.log.tail = self.log.written = self.log.durable = COORDINATE_FIRST
         self.log.interval_ns = <int64_t> (interval_s * 1e9)
@@ -250,22 +255,37 @@ cdef class SegmentWriter(Appender):
         memset(log.ring + (log.tail & (log.ring_bytes - 1)), 0, 8)
 
     cdef int _new_ring(self, uint64_t wanted) except -1:
-        """Make the landing ring, or a larger one, once everything in the old one is written out."""
-        cdef HotLog *log = self.log
+        """Have a ring of at least `wanted` bytes, now; the caller cannot go on without it."""
         cdef uint64_t ring_bytes = max(ring_bytes_for(wanted), self.ring_bytes_first)
+        cdef int error
+        if self.log.header == NULL or self.log.ring_bytes < ring_bytes:
+            with nogil:
+                error = hot_build_ring(self.log, ring_bytes)
+            check_errno(error, "make the landing ring", self.directory.join(RING_NAME))
+            self._swap_ring()
+        check_errno(hot_start_threads(self.log), "start the write-out threads", self.directory.path)
+        return 0
+
+    cdef int _swap_ring(self) except -1:
+        """Take the next ring into use, once everything in the old one is written out."""
+        cdef HotLog *log = self.log
         cdef uint64_t tail
         while log.header != NULL:
             tail = log.tail
             with nogil:
                 hot_write_out(log, tail)
             self._check_running()
+            # Other threads may have appended meanwhile; from here to the swap none can.
             if tail == log.tail and log.written >= tail:
                 break
-        if log.header != NULL and log.ring_bytes >= ring_bytes:
+        if log.next_header == NULL:
             return 0
-        create_ring(log, self.directory, self.stream_uuid, ring_bytes)
-        self.host.on_ring(ring_bytes)
-        check_errno(hot_start_threads(log), "start the write-out threads", self.directory.path)
+        # A crash before the rename finds the old ring, whose frames are all written out; after it an
+        # empty one.
+        self.directory.rename(TEMPORARY_NAME, RING_NAME)
+        with nogil:
+            hot_swap_ring(log)
+        self.host.on_ring(log.ring_bytes + 4096)
         return 0
 
     cdef HotFile *_find(self, uint64_t segment_id):
@@ -391,6 +411,7 @@ cdef class SegmentWriter(Appender):
                 hot_stop_threads(log)
             if log.header != NULL and log.state == HOT_CLOSED:
                 log.header.closed = 1
-                self.directory.unlink("landing.ring", missing_ok=True)
+                self.directory.unlink(RING_NAME, missing_ok=True)
+                self.directory.unlink(TEMPORARY_NAME, missing_ok=True)
         if log.state == HOT_POISONED:
             self._check_running()

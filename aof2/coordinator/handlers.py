@@ -43,7 +43,7 @@ def handle_prepare(command: Prepare, stream: StreamInstance, ctx: Context) -> No
         ctx.tier0.release(command.segment_bytes)
         raise
     stream.spare_id = segment_id
-    stream.segments_made += 1
+    stream.size_steps += 1
     writer.add_spare(stream.hot.name(segment_id), segment_id)
     stream.spare_needed = 0
 

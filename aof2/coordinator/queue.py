@@ -10,6 +10,8 @@ from aof2.coordinator.commands import Command, Compress, Evict, Prepare, Rollove
 
 PRIORITIES: dict[type[Command], int] = {Prepare: 0, Rollover: 1, Evict: 2, Compress: 3, Upload: 4}
 """Lower runs first: an append that waits for its segment comes before everything else."""
+QUICK_MAX = 2
+"""Priorities up to this one take milliseconds."""
 
 
 def identity(command: Command) -> Hashable:
@@ -55,11 +57,15 @@ class CommandQueue:
             self._ready, (PRIORITIES[type(command)], next(self._counter), command)
         )
 
-    def take(self, now_s: float) -> Command | None:
-        """The next command that may run now; it counts as running until `done` or `pause`."""
+    def take(self, now_s: float, *, quick: bool = False) -> Command | None:
+        """The next command that may run now; it counts as running until `done` or `pause`.
+
+        Args:
+            quick: Only one that takes milliseconds: an append may be waiting for it.
+        """
         while self._paused and self._paused[0][0] <= now_s:
             self._push(heapq.heappop(self._paused)[2])
-        if not self._ready:
+        if not self._ready or (quick and self._ready[0][0] > QUICK_MAX):
             return None
         command = heapq.heappop(self._ready)[2]
         self._running.add(command)

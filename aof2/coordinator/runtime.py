@@ -37,7 +37,12 @@ class Coordinator:
     def start(self) -> None:
         """Start the workers."""
         for n in range(self.context.config.coordinator.workers):
-            thread = threading.Thread(target=self._work, name=f"aof2-worker-{n}", daemon=True)
+            # The first of several only does what an append may wait for, so that no compression
+            # or upload is ever in its way.
+            quick = n == 0 and self.context.config.coordinator.workers > 1
+            thread = threading.Thread(
+                target=self._work, args=(quick,), name=f"aof2-worker-{n}", daemon=True
+            )
             self._threads.append(thread)
             thread.start()
 
@@ -47,7 +52,7 @@ class Coordinator:
             self._kicked = True
             if hasten:
                 self._queue.hasten()
-            self._wake.notify()
+            self._wake.notify_all()
 
     def poll(self) -> int:
         """Plan and run everything that can run now, on this thread; returns how many commands ran.
@@ -90,25 +95,24 @@ class Coordinator:
 
     # --- workers --------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        # Compression must not take time from the threads that append and write out.
-        lower_thread_priority()
-        while (command := self._take(wait=True)) is not None:
+    def _work(self, quick: bool) -> None:
+        if not quick:
+            # Compression must not take time from the threads that append and write out.
+            lower_thread_priority()
+        while (command := self._take(wait=True, quick=quick)) is not None:
             self._run(command)
 
-    def _take(self, *, wait: bool) -> Command | None:
+    def _take(self, *, wait: bool, quick: bool = False) -> Command | None:
         """The next command; None when stopped, or when there is nothing and `wait` is False."""
         with self._wake:
             while not self._stopping:
                 if self._kicked:
                     self._kicked = False
-                    for planned in planner.plan(self.context.view()):
-                        self._queue.put(planned)
+                    if sum(self._queue.put(c) for c in planner.plan(self.context.view())):
+                        self._wake.notify_all()
                 now_s = self.context.clock.monotonic_s()
-                command = self._queue.take(now_s)
+                command = self._queue.take(now_s, quick=quick)
                 if command is not None:
-                    # One notification starts one worker; each one that finds work starts the next.
-                    self._wake.notify()
                     return command
                 if not wait:
                     return None
@@ -126,7 +130,7 @@ class Coordinator:
             with self._wake:
                 self._queue.done(command)
                 self._kicked = True
-                self._wake.notify()
+                self._wake.notify_all()
 
     def _failed(self, command: Command, error: Exception) -> None:
         """Pause the command and tell everybody who waits; nothing is dropped."""
@@ -136,7 +140,7 @@ class Coordinator:
             backoff = delay_s * min(2 ** (failures - 1), BACKOFF_FACTOR_MAX)
             pause_s = backoff / 2 + self.context.clock.jitter(backoff / 2)
             self._queue.pause(command, self.context.clock.monotonic_s() + pause_s)
-            self._wake.notify()
+            self._wake.notify_all()
         if not self._stopping:
             LOGGER.log(
                 logging.WARNING if failures <= RETRIED_QUIETLY else logging.ERROR,

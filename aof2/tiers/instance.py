@@ -43,6 +43,7 @@ class StreamInstance:
     Attributes:
         changed: Notified on every seal, tier move and failure; its lock guards the fields below.
         spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
+        size_steps: Doublings of the segment size so far.
         last_error: The newest failure of background work for this stream, None after a success.
     """
 
@@ -66,7 +67,7 @@ class StreamInstance:
         self.spare_needed = 0
         self.spare_asked = False
         self.spare_id = 0
-        self.segments_made = 0
+        self.size_steps = 0
         self.last_error: BaseException | None = None
         self.to_compress: set[int] = set()
         self.to_upload: set[int] = set()
