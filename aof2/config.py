@@ -55,8 +55,8 @@ class Tier1Config:
     level: int = 1
     """zstd level, 1 to 19. Higher is smaller and slower; compression must keep up with ingest."""
     frame_bytes: int = 256 * KIB
-    """Raw bytes per zstd frame, 4 KiB to 4 MiB in steps of 8. Smaller makes random reads of warm and
-    cold records cheaper, larger compresses better."""
+    """Raw bytes per zstd frame, 4 KiB to 4 MiB in steps of 8. Smaller makes random reads of warm
+    and cold records cheaper, larger compresses better."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.level <= 19, f"tier1.level is {self.level}, it must lie in 1 to 19")

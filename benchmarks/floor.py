@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 
 RECORD_BYTES = 128
 BATCH = 1000
+KEY = struct.Struct(">Q").pack
 FLOORS = {"append": 3.0, "append_many": 3.0, "scan": 1.5}
 
 
@@ -74,29 +76,29 @@ class Lmdb:
         self._transaction = None
         self._pending = 0
 
-    def _put(self, records: list[bytes]) -> None:
+    def append(self, record: bytes) -> None:
         if self._transaction is None:
             self._transaction = self._env.begin(write=True)
-        keys = (i.to_bytes(8, "big") for i in range(self._next, self._next + len(records)))
-        if len(records) == 1:
-            self._transaction.put(next(keys), records[0], append=True)
-        else:
-            self._transaction.cursor().putmulti(zip(keys, records), append=True)
+        self._transaction.put(KEY(self._next), record, append=True)
+        self._next += 1
+        self._pending += 1
+        if self._pending == 10 * BATCH:
+            self._commit()
+
+    def append_many(self, records: list[bytes]) -> None:
+        if self._transaction is None:
+            self._transaction = self._env.begin(write=True)
+        keys = map(KEY, range(self._next, self._next + len(records)))
+        self._transaction.cursor().putmulti(zip(keys, records), append=True)
         self._next += len(records)
         self._pending += len(records)
-        if self._pending >= 10_000:
+        if self._pending >= 10 * BATCH:
             self._commit()
 
     def _commit(self) -> None:
         if self._transaction is not None:
             self._transaction.commit()
             self._transaction, self._pending = None, 0
-
-    def append(self, record: bytes) -> None:
-        self._put([record])
-
-    def append_many(self, records: list[bytes]) -> None:
-        self._put(records)
 
     def sync(self) -> None:
         self._commit()

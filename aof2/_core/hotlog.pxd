@@ -77,9 +77,8 @@ cdef struct HotLog:
     RingHeader *next_header      # a larger ring that waits to be taken into use, or NULL
     uint8_t *next_ring
     uint64_t next_ring_bytes
-    uint64_t ring_wanted         # the flush thread is asked to make a ring of this size; 0: it is not
+    uint64_t ring_wanted         # the ring thread was started to make one of this size; 0: it was not
     bint ring_building           # somebody is making one
-    bint ring_failed             # there was no room for a larger one; the one there is has to do
     int dirfd
     uint8_t stream_uuid[16]
     uint64_t started             # coordinate below which the device was told to begin
@@ -94,6 +93,7 @@ cdef struct HotLog:
     pthread_cond_t change        # everybody else waits here
     pthread_t writer_thread
     pthread_t flush_thread
+    pthread_t ring_thread
 
 cdef HotLog *hot_new() noexcept nogil
 cdef void hot_free(HotLog *log) noexcept nogil
@@ -112,7 +112,7 @@ cdef int hot_flush(HotLog *log, uint64_t target, uint64_t target_offset,
 cdef void hot_wait_change(HotLog *log, uint64_t seen, int64_t timeout_ns) noexcept nogil
 # Make a larger ring and leave it in `next_header`; 0 or an errno.
 cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
-# Have the flush thread do so.
+# Have a thread do so, once in a log's life, beside the appends.
 cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
 # Use the next ring from now on; everything in the old one must be written out.
 cdef void hot_swap_ring(HotLog *log) noexcept nogil

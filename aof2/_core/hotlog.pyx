@@ -205,29 +205,27 @@ cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
     return error
 
 
+cdef void *_ring_thread(void *argument) noexcept nogil:
+    """Make the wanted ring and end: the other two threads must not wait for it."""
+    cdef HotLog *log = <HotLog *> argument
+    # Where there is no room for a larger ring, the one there is has to do.
+    hot_build_ring(log, log.ring_wanted)
+    return NULL
+
+
 cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
-    pthread_mutex_lock(&log.lock)
-    if log.ring_wanted == 0 and not log.ring_failed and log.next_header == NULL:
+    if log.ring_wanted == 0:
         log.ring_wanted = ring_bytes
-        log.flush_idle = False
-        pthread_cond_broadcast(&log.flush_work)
-    pthread_mutex_unlock(&log.lock)
-
-
-cdef void _make_wanted_ring(HotLog *log) noexcept nogil:
-    """On the flush thread, which holds the lock and has nothing more urgent."""
-    pthread_mutex_unlock(&log.lock)
-    error = hot_build_ring(log, log.ring_wanted)
-    pthread_mutex_lock(&log.lock)
-    log.ring_wanted = 0
-    log.ring_failed = error != 0
+        if start_thread(&log.ring_thread, _ring_thread, log) != 0:
+            log.ring_wanted = 0
 
 
 cdef void hot_swap_ring(HotLog *log) noexcept nogil:
     cdef RingHeader *fresh
     cdef RingHeader *old
     pthread_mutex_lock(&log.lock)
-    while log.writing or log.syncing:
+    # A sync that runs touches the ring's header only under the lock; a write-out reads the ring.
+    while log.writing:
         pthread_cond_wait(&log.change, &log.lock)
     fresh, old = log.next_header, log.header
     if old != NULL:
@@ -382,9 +380,7 @@ cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noe
     """Wait for a time (or for ever, below 0); the caller holds the lock."""
     cdef int64_t until = monotonic_ns() + wait_ns
     log.flush_idle = until_woken
-    while not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken and (
-        log.ring_wanted == 0
-    ):
+    while not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken:
         if log.written >= max(log.started, log.durable) + WRITEBACK_BYTES and not log.syncing:
             _start_writeback(log)
         elif wait_ns < 0:
@@ -404,9 +400,7 @@ cdef void *_flush_thread(void *argument) noexcept nogil:
     cdef bint armed = False, confirmed = False
     pthread_mutex_lock(&log.lock)
     while not log.stop and log.state == HOT_OPEN:
-        if log.ring_wanted:
-            _make_wanted_ring(log)
-        elif _is_dirty(log):
+        if _is_dirty(log):
             armed = confirmed = False
             _flush_thread_wait(log, log.interval_ns, False)
             while not log.stop and log.syncing:
@@ -465,6 +459,8 @@ cdef void hot_stop_threads(HotLog *log) noexcept nogil:
     pthread_mutex_unlock(&log.lock)
     pthread_join(log.writer_thread, NULL)
     pthread_join(log.flush_thread, NULL)
+    if log.ring_wanted:
+        pthread_join(log.ring_thread, NULL)
     log.threads = False
 
 
