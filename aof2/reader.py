@@ -313,6 +313,7 @@ class AofReader(RecordCursor):
                 return step is _Step.MORE
             if not self._follow or self._closed:
                 return False
+            self._check_stream()
             self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, POLL_LAST_S)
 
@@ -327,6 +328,7 @@ class AofReader(RecordCursor):
             if step is _Step.DONE or (step is _Step.TAIL and not self._follow) or self._closed:
                 return None
             if step is _Step.TAIL:
+                self._check_stream()
                 if until is not None and self._clock.monotonic_s() >= until:
                     raise self._timed_out()
                 self._clock.sleep(pause_s)
@@ -340,6 +342,7 @@ class AofReader(RecordCursor):
             if step is _Step.DONE or (step is _Step.TAIL and not self._follow):
                 return None
             if step is _Step.TAIL:
+                self._check_stream()
                 raise WouldBlock(
                     "the reader is at the end of the stream",
                     kind=WouldBlockKind.TAIL,
@@ -370,6 +373,7 @@ class AofReader(RecordCursor):
         until = None if timeout is None else self._clock.monotonic_s() + timeout
         pause_s = POLL_FIRST_S
         while self._stream.next_offset <= self.offset and not self._closed:
+            self._check_stream()
             if until is not None and self._clock.monotonic_s() >= until:
                 return False
             self._clock.sleep(pause_s)
@@ -398,6 +402,9 @@ class AofReader(RecordCursor):
         if self._held is not None and self.status == CursorStatus.WINDOW_END:
             return self._held.tier is not Tier.HOT
         if self._held is None and self.status == CursorStatus.WINDOW_END:
+            if self.offset >= self._stream.next_offset:
+                # At the tail there may be no segment yet; what comes arrives in the hot tier.
+                return False
             segment_id = self._stream.find(self.offset)[0]
         elif self._held is not None and self.status == CursorStatus.END:
             segment_id = self._stream.next_after(self._held.segment_id) or 0
@@ -420,6 +427,11 @@ class AofReader(RecordCursor):
     def _check_open(self) -> None:
         if self._closed:
             raise Closed("the reader is closed", stream=self._stream.name)
+
+    def _check_stream(self) -> None:
+        """A follower of a stream that was closed would wait for ever."""
+        if self._stream.closed:
+            raise Closed("the stream was closed: open the root again", stream=self._stream.name)
 
     # --- going on -------------------------------------------------------------------------------
 

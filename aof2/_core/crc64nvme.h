@@ -4,6 +4,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Only the module that this is linked into calls these: no detour through the loader's tables. */
+#pragma GCC visibility push(hidden)
+
 /* The CRC-64/NVME of `n` bytes at `data`. `crc` is 0 to begin, or the result for the bytes just
  * before, to go on from there. `data` may be NULL when `n` is 0. Every function here may be
  * called by any thread at any time. */
@@ -18,5 +21,7 @@ const char *aof2_crc64_implementation(void);
 /* Makes the kernel of this name the one in use. Returns 0; or -1, and changes nothing, when
  * the name is unknown or this machine lacks its instructions. */
 int aof2_crc64_use(const char *name);
+
+#pragma GCC visibility pop
 
 #endif

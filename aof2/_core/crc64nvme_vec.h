@@ -53,4 +53,23 @@ VEC_FN vec multiply_high(vec a, vec k)
 }
 #endif
 
+#if defined(CARRYLESS)
+/* The 16 bytes at offset k move a block's bytes up 16 - k places, or k - 16 down; zeros come in. */
+static const unsigned char MOVE[48] = {
+    128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+    0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,
+    128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+};
+#endif
+
+#if defined(__x86_64__)
+/* The 64 bytes at offset k move a wide word's bytes up 64 - k places; a mask makes the zeros. */
+static const unsigned char WIDE_MOVE[128] = {
+    [64] = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
+    48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63,
+};
+#endif
+
 #endif

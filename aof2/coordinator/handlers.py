@@ -171,7 +171,7 @@ def handle_evict(command: Evict, stream: StreamInstance, ctx: Context) -> None:
         row.base_offset,
         tier=int(command.tier),
         bytes=tier.sizes[command.segment],
-        copy_tier=int(min(lower)),
+        copy_tier=int(max(lower)),
     )
     # The record, and with it the one that says where the other copy is, before the name goes.
     stream.manifest.flush()

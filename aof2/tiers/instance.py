@@ -79,6 +79,7 @@ class StreamInstance:
         self._tail: list[Unsealed] = []
         self._scans: dict[int, Scan] = {}
         self.owned: list[Directory] = []
+        self.closed = False
 
     @property
     def name(self) -> str:
@@ -384,6 +385,7 @@ class StreamInstance:
 
     def close(self) -> None:
         """Close manifest and directories; the writer is closed before."""
+        self.closed = True
         with self.changed:
             self._open.clear()
         self._ring = None

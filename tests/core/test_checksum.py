@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+import threading
 from collections.abc import Iterator
 
 import numpy
@@ -136,16 +138,64 @@ def test_combining_two_checksums_gives_that_of_both_together():
             assert crc64nvme_combine(crc64nvme(a), crc64nvme(b), len(b)) == whole
 
 
-def test_combining_holds_for_lengths_no_buffer_has():
-    """Goal: a 64-bit length is not cut short.
+def _times_x_by_definition(a: int, power: int) -> int:
+    """`a` times x to the `power`, modulo the polynomial: not reflected, one plain squaring a bit."""
 
-    Method: B and C of 2**62 and 2**62 + 5 bytes after A, together and one after the other.
+    def times(a: int, b: int) -> int:
+        product = 0
+        for bit in range(63, -1, -1):
+            product <<= 1
+            product ^= (product >> 64) * ((1 << 64) | 0xAD93D23594C93659)
+            product ^= a * (b >> bit & 1)
+        return product
+
+    square = 2
+    while power:
+        if power & 1:
+            a = times(a, square)
+        square = times(square, square)
+        power >>= 1
+    return a
+
+
+@pytest.mark.parametrize(
+    "length", [0, 1, 255, (1 << 32) + 1, *(1 << k for k in range(40, 64)), ONES]
+)
+def test_combining_holds_for_lengths_no_buffer_has(length: int):
+    """Goal: no bit of a 64-bit length is lost.
+
+    Method: a product worked out from the definition, by another way than the kernel's.
     """
-    a, b, c = crc64nvme(b"a"), crc64nvme(b"b"), crc64nvme(b"c")
-    first, second = 1 << 62, (1 << 62) + 5
-    one_by_one = crc64nvme_combine(crc64nvme_combine(a, b, first), c, second)
-    together = crc64nvme_combine(a, crc64nvme_combine(b, c, second), first + second)
-    assert one_by_one == together
+    a, b = crc64nvme(b"a"), crc64nvme(b"b")
+    shifted = _times_x_by_definition(int(f"{a:064b}"[::-1], 2), 8 * length)
+    assert crc64nvme_combine(a, b, length) == int(f"{shifted:064b}"[::-1], 2) ^ b
+
+
+def test_the_gil_is_released_for_64_kib_and_no_less():
+    """Goal: a long checksum lets other threads run; a short one does not pay for the hand-over.
+
+    Method: another thread wants the GIL, which the interpreter takes from nobody for a minute.
+    Short checksums must not let it run, long ones soon do.
+    """
+    short, long, ran, gate = NOISE[:65535], NOISE[:65536], threading.Event(), threading.Lock()
+
+    def pass_the_gate() -> None:
+        with gate:
+            ran.set()
+
+    other = threading.Thread(target=pass_the_gate)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    try:
+        with gate:
+            other.start()
+        for _ in range(2000):
+            crc64nvme(short)
+        assert not ran.is_set()
+        assert any(crc64nvme(long) and ran.is_set() for _ in range(1_000_000))
+    finally:
+        sys.setswitchinterval(interval)
+        other.join()
 
 
 @pytest.mark.parametrize(
