@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from aof2._core import posix
+from aof2._core import posix, timesource
 
 
 class Clock:
@@ -19,8 +19,8 @@ class Clock:
         True
     """
 
-    def __init__(self, source: posix.TimeSource | None = None) -> None:
-        self.source = source if source is not None else posix.TimeSource()
+    def __init__(self, source: timesource.TimeSource | None = None) -> None:
+        self.source = source if source is not None else timesource.TimeSource()
         self._jitter = random.Random()
 
     def now_ns(self) -> int:

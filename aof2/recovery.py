@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from aof2._core import compressed, scan, seal
 from aof2._core.manifest import RecordType
-from aof2._core.posix import Directory
+from aof2._core.directory import Directory
 from aof2._core.ringview import RingView
 from aof2._core.scan import Scan
 from aof2._core.seal import FooterInfo

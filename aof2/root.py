@@ -8,7 +8,7 @@ import os
 import re
 import socket
 
-from aof2._core.posix import Directory, LockFile
+from aof2._core.directory import Directory, LockFile
 from aof2.clock import Clock
 from aof2.errors import (
     ConfigError,

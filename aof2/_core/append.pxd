@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from aof2._core.gather cimport Gathered
 from aof2._core.hotlog cimport HotLog
-from aof2._core.posix cimport Directory, TimeSource
+from aof2._core.directory cimport Directory
+from aof2._core.timesource cimport TimeSource
 
 
 cdef class Appender:

@@ -4,7 +4,8 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from aof2._core.chunk_read cimport ChunkReader
 from aof2._core.logfile cimport LogHeader, StartInfo
-from aof2._core.posix cimport Directory, TimeSource
+from aof2._core.directory cimport Directory
+from aof2._core.timesource cimport TimeSource
 from aof2._core.run cimport Run
 
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from aof2._core.logfile cimport LogHeader, StartInfo
-from aof2._core.posix cimport Directory
+from aof2._core.directory cimport Directory
 from aof2._core.run cimport Run
 from aof2._core.seal cimport FooterInfo
 

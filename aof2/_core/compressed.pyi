@@ -2,7 +2,7 @@ import builtins
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aof2._core.posix import Directory
+from aof2._core.directory import Directory
 
 class CompressedInfo(NamedTuple):
     bytes: int

@@ -20,14 +20,8 @@ from aof2._core.compressed_cut cimport SealedSource, check_footer
 from aof2._core.compressed_read cimport file_size, read_range, read_table
 from aof2._core.compressed_table cimport SEEK_ENTRY_BYTES, WarmTable, encode_tables
 from aof2._core.layout cimport Footer, WarmEntry, WarmTableHeader
-from aof2._core.posix cimport (
-    Directory,
-    check_errno,
-    sys_close,
-    sys_fdatasync,
-    sys_pwrite,
-    sys_write_check,
-)
+from aof2._core.directory cimport Directory
+from aof2._core.posix cimport check_errno, sys_close, sys_fdatasync, sys_pwrite, sys_write_check
 from aof2.errors import AofError, CompressionFailed, HydrationFailed, ObjectCorrupt
 
 cdef enum:

@@ -35,7 +35,8 @@ from aof2._core.layout cimport (
     WarmTableHeader,
     pad8,
 )
-from aof2._core.posix cimport Directory, check_errno, sys_close, sys_pread
+from aof2._core.directory cimport Directory
+from aof2._core.posix cimport check_errno, sys_close, sys_pread
 from aof2.errors import SegmentCorrupt, VersionTooNew
 
 cdef enum:

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 from typing_extensions import Buffer
 
-from aof2._core.posix import Directory
+from aof2._core.directory import Directory
 from aof2._core.window import Window
 
 class CompressedSegment:

@@ -24,7 +24,8 @@ from aof2._core.compressed_table cimport (
     tables_bytes,
 )
 from aof2._core.layout cimport FRAMES_AT
-from aof2._core.posix cimport Directory, check_errno, sys_close, sys_pread
+from aof2._core.directory cimport Directory
+from aof2._core.posix cimport check_errno, sys_close, sys_pread
 from aof2._core.window cimport Window, make_window
 from aof2.errors import Closed, ObjectCorrupt, OffsetOutOfRange
 

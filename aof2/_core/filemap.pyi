@@ -1,4 +1,4 @@
-from aof2._core.posix import Directory
+from aof2._core.directory import Directory
 
 class FileMap:
     def __init__(self, directory: Directory, name: str) -> None: ...

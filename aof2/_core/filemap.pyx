@@ -5,7 +5,8 @@ import os
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint64_t
 
-from aof2._core.posix cimport Directory, check_errno, sys_close, sys_map, sys_populate, sys_unmap
+from aof2._core.directory cimport Directory
+from aof2._core.posix cimport check_errno, sys_close, sys_map, sys_populate, sys_unmap
 
 
 cdef class FileMap:

@@ -12,7 +12,13 @@ from libc.stdlib cimport calloc, free
 
 from aof2._core.layout cimport FRAMES_AT
 from aof2._core.logfile cimport write_slot
-from aof2._core.posix cimport sys_close, sys_fdatasync, sys_pwrite, sys_start_writeback, sys_write_check
+from aof2._core.posix cimport (
+    sys_close,
+    sys_fdatasync,
+    sys_pwrite,
+    sys_start_writeback,
+    sys_write_check,
+)
 from aof2._core.ring cimport build_ring
 from aof2._core.ringview cimport unmap_ring
 from aof2._core.run cimport run_free

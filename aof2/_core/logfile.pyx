@@ -24,8 +24,8 @@ from aof2._core.layout cimport (
     StartBlock,
     StaticHeader,
 )
+from aof2._core.directory cimport Directory
 from aof2._core.posix cimport (
-    Directory,
     check_errno,
     sys_close,
     sys_fallocate,

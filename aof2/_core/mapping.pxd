@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from aof2._core.layout cimport IndexEntry
 from aof2._core.logfile cimport LogHeader, StartInfo
-from aof2._core.posix cimport Directory
+from aof2._core.directory cimport Directory
 from aof2._core.ringview cimport RingView
 from aof2._core.seal cimport FooterInfo
 

@@ -10,14 +10,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from aof2._core.layout cimport END_BYTES, FRAMES_AT, Footer, IndexEntry
 from aof2._core.logfile cimport read_header_fd, read_start_fd
-from aof2._core.posix cimport (
-    Directory,
-    check_errno,
-    sys_close,
-    sys_map,
-    sys_populate,
-    sys_unmap,
-)
+from aof2._core.directory cimport Directory
+from aof2._core.posix cimport check_errno, sys_close, sys_map, sys_populate, sys_unmap
 from aof2._core.ringview cimport RingView
 from aof2._core.run cimport run_find, run_find_time
 from aof2._core.seal cimport read_footer_fd

@@ -48,6 +48,8 @@ cdef int sys_map(int fd, uint64_t n, uint64_t position, bint writable, void *at,
 cdef int sys_populate(void *address, size_t n, bint writable) noexcept nogil
 cdef int sys_random(void *data, size_t n) noexcept nogil
 cdef int sys_openat(int dirfd, const char *name, int flags, int *fd) noexcept nogil
+# Ask the hook about a call on a name; the errno it wants, or 0.
+cdef int sys_named(int op, int dirfd, const char *name) noexcept nogil
 cdef int sys_unlink(int dirfd, const char *name) noexcept nogil
 cdef void sys_unmap(void *address, size_t n) noexcept nogil
 cdef void sys_close(int fd) noexcept nogil
@@ -59,24 +61,3 @@ cdef inline void mapped_store(void *target, const void *source, size_t n) noexce
     memcpy(target, source, n)
     if seam_hook != NULL:
         seam_hook(OP_STORE, -1, NULL, <uint64_t> target, source, n)
-
-
-cdef class Directory:
-    cdef readonly str path
-    cdef readonly int fd
-    cdef int _check_open(self) except -1
-    # The descriptor of a regular file below this directory; the caller closes it.
-    cdef int open_file(self, str name, bint writable=*, bint create=*) except -1
-
-
-cdef class LockFile:
-    cdef int _fd
-
-
-cdef class TimeSource:
-    cdef int64_t (*now)(void *context) noexcept nogil
-    cdef void *context
-
-
-cdef class ManualTime(TimeSource):
-    cdef int64_t _value

@@ -1,4 +1,4 @@
-from aof2._core.posix import Directory
+from aof2._core.directory import Directory
 
 class RingView:
     path: str

@@ -12,7 +12,8 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from aof2._core.layout cimport FORMAT_VERSION, PAGE_BYTES, RingHeader
-from aof2._core.posix cimport Directory, check_errno, sys_close, sys_map, sys_unmap
+from aof2._core.directory cimport Directory
+from aof2._core.posix cimport check_errno, sys_close, sys_map, sys_unmap
 
 cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)

@@ -8,14 +8,8 @@ from libc.stdlib cimport free, malloc
 from aof2._core.frame cimport FRAME_OK, FRAME_SHORT, FRAME_UNKNOWN, FrameView, check_frame
 from aof2._core.layout cimport END_BYTES, FRAMES_AT, IndexEntry, KIND_END, START_AT, Slot
 from aof2._core.logfile cimport read_header_fd, read_slot, read_start_fd
-from aof2._core.posix cimport (
-    Directory,
-    check_errno,
-    sys_close,
-    sys_fdatasync,
-    sys_pread,
-    sys_pwrite,
-)
+from aof2._core.directory cimport Directory
+from aof2._core.posix cimport check_errno, sys_close, sys_fdatasync, sys_pread, sys_pwrite
 from aof2._core.ringview cimport RingView, ring_at
 from aof2._core.run cimport run_add, run_find, run_find_time, run_free, run_init
 

@@ -1,6 +1,6 @@
 from typing import NamedTuple
 
-from aof2._core.posix import Directory
+from aof2._core.directory import Directory
 from aof2._core.scan import Scan
 
 class FooterInfo:

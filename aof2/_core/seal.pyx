@@ -22,8 +22,8 @@ from aof2._core.layout cimport (
     SealedPointer,
 )
 from aof2._core.logfile cimport LogHeader, read_header_fd
+from aof2._core.directory cimport Directory
 from aof2._core.posix cimport (
-    Directory,
     check_errno,
     sys_close,
     sys_fdatasync,

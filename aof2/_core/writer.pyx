@@ -40,7 +40,9 @@ from aof2._core.hotlog cimport (
 )
 from aof2._core.layout cimport FRAMES_AT, Footer, IndexEntry, START_AT, StartBlock
 from aof2._core.logfile cimport LogHeader, fill_start_crc, frames_limit, read_header_fd
-from aof2._core.posix cimport Directory, TimeSource, check_errno, sys_close, sys_pwrite
+from aof2._core.directory cimport Directory
+from aof2._core.posix cimport check_errno, sys_close, sys_pwrite
+from aof2._core.timesource cimport TimeSource
 from aof2._core.put cimport activate, next_ring_base, put_end
 from aof2._core.ring cimport ring_bytes_for
 from aof2._core.run cimport run_find, run_find_time, run_free, run_init

@@ -16,7 +16,8 @@ from aof2._core.chunk_read import (
 )
 from aof2._core.logfile import StartInfo, prepare
 from aof2._core.manifest import RecordType, decode, encode
-from aof2._core.posix import Directory, TimeSource
+from aof2._core.directory import Directory
+from aof2._core.timesource import TimeSource
 from aof2._core.scan import read_bytes, scan
 from aof2._core.seal import finish
 from aof2.errors import Closed, ConfigError

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aof2._core.mapping import MappedSegment
-from aof2._core.posix import Directory
+from aof2._core.directory import Directory
 from aof2._core.ringview import RingView
 from aof2._core.scan import Scan, scan
 from aof2._core.seal import FooterInfo
@@ -256,7 +256,7 @@ class StreamInstance:
         held = set()
         if row.segment_id in self.hot.sizes:
             held.add(Tier.HOT)
-        if row.segment_id in self.warm.sizes:
+        if row.segment_id in self.warm.sizes and row.compressed is not None:
             held.add(Tier.WARM)
         if row.cold is not None:
             held.add(Tier.COLD)

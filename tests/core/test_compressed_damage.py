@@ -14,7 +14,8 @@ from warmfile import SEG, WARM, in_memory, made, mixed, scan, text
 
 from aof2._core.compressed import CompressedInfo, build, restore, verify
 from aof2._core.compressed_read import CompressedSegment, open_warm
-from aof2._core.posix import Directory, set_seam_hook
+from aof2._core.directory import Directory
+from aof2._core.posix import set_seam_hook
 from aof2.errors import (
     AofError,
     CompressionFailed,

@@ -11,7 +11,7 @@ from segfile import FRAMES_AT, TIME_NS, Item, Segment, items_of, sealed_segment
 
 from aof2._core.compressed import CompressedInfo, build
 from aof2._core.compressed_read import CompressedSegment
-from aof2._core.posix import Directory
+from aof2._core.directory import Directory
 
 SEG, WARM = "1.seg", "1.seg.zst"
 
