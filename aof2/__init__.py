@@ -59,7 +59,8 @@ from aof2.errors import (
     WouldBlock,
     WouldBlockKind,
 )
-from aof2.manager import AofManager, open, open_async
+from aof2.manager import AofManager
+from aof2.opening import open, open_async
 from aof2.reader import AofReader
 from aof2.stream import Aof
 from aof2.types import RecoveryReport, SegmentInfo, SegmentState, Tier, Watermarks

@@ -1,9 +1,8 @@
-"""`AofManager` and `open`: a root's streams, budgets and background work."""
+"""`AofManager`: a root's streams, budgets and background work."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import logging
 import os
@@ -12,11 +11,13 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import EllipsisType
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from aof2.admission import Budget
+from aof2.attach import attach
 from aof2.clock import Clock
-from aof2.config import AofManagerConfig, Tier2Config
+from aof2.closing import shut_down
+from aof2.config import AofManagerConfig
 from aof2.coordinator.commands import Command, Compress, Rollover, Upload
 from aof2.coordinator.context import Context
 from aof2.coordinator.runtime import Coordinator
@@ -30,17 +31,11 @@ from aof2.errors import (
     WaitTimeout,
     WouldBlockKind,
 )
-from aof2.manifest.log import Manifest
-from aof2.objectstore import ObjectStore, open_store
-from aof2.recovery import Recovery
+from aof2.objectstore import ObjectStore
 from aof2.root import Root
 from aof2.stream import Aof
-from aof2.tiers.cold import ColdTier
-from aof2.tiers.hot import HotTier
 from aof2.tiers.instance import StreamInstance
-from aof2.tiers.warm import WarmTier
-from aof2.types import RecoveryReport
-from aof2.writer import make_writer, size_limits
+from aof2.writer import size_limits
 
 LOGGER = logging.getLogger("aof2.tiered")
 ENOSPC = 28
@@ -194,55 +189,21 @@ class AofManager:
     def _open_stream(self, name: str, create: bool, ext_id: int) -> Aof:
         if create and name not in self._root.stream_names():
             self._root.create_stream(name)
-        directory, identity = self._root.open_stream(name)
-        opened: list[Any] = [directory]
-        try:
-            hot_directory = directory.subdir("segments")
-            warm_directory = directory.subdir("warm")
-            manifest_directory = directory.subdir("manifest")
-            opened += [hot_directory, warm_directory, manifest_directory]
-            manifest = Manifest.open(
-                manifest_directory,
-                identity,
-                time=self._clock.source,
-                chunk_bytes=self._config.manifest.chunk_bytes,
-                readonly=self._readonly,
-            )
-            opened.append(manifest)
-            instance = StreamInstance(
-                identity,
-                directory,
-                manifest,
-                HotTier(hot_directory, identity, self._context.tier0),
-                WarmTier(warm_directory, self._config.tier1, self._context.tier1),
-                None if self._store is None else ColdTier(self._store, identity, self._clock),
-            )
-            instance.owned = [manifest_directory]
-            report = self._recover(instance, ext_id)
-        except BaseException:
-            for thing in reversed(opened):
-                thing.close()
-            raise
+        instance, report = attach(
+            self._root,
+            name,
+            self._context,
+            self._coordinator,
+            self._store,
+            ext_id,
+            readonly=self._readonly,
+        )
         log = Aof(instance, self._config, self._clock, self._coordinator, self._pool, report)
         self._instances[name], self._streams[name] = instance, log
         if not self._readonly:
             self._context.streams[name] = instance
             self._coordinator.kick()
         return log
-
-    def _recover(self, instance: StreamInstance, ext_id: int) -> RecoveryReport:
-        if self._readonly:
-            instance.refresh()
-            records = instance.next_offset - instance.first_offset
-            replayed = instance.manifest.replayed_records
-            return RecoveryReport(clean=True, records=records, replayed_records=replayed)
-        quarantine = instance.directory.subdir("quarantine")
-        try:
-            recovered = Recovery(instance, quarantine, self._clock).run()
-        finally:
-            quarantine.close()
-        make_writer(instance, recovered, self._context, self._coordinator, self._clock, ext_id)
-        return recovered.report
 
     # --- waiting --------------------------------------------------------------------------------
 
@@ -336,6 +297,11 @@ class AofManager:
         if not isinstance(timeout, EllipsisType):
             limit_s = 1e9 if timeout is None else timeout
         failures = self._shut_down(limit_s)
+        for release in (self._root.close, *([] if self._store is None else [self._store.close])):
+            try:
+                release()
+            except OSError as error:
+                failures.append(error)
         if failures:
             raise failures[0]
 
@@ -357,56 +323,19 @@ class AofManager:
         await asyncio.shield(done)
 
     def _shut_down(self, limit_s: float) -> list[BaseException]:
-        failures: list[BaseException] = []
-
-        def attempt(work: Callable[[], object]) -> None:
-            try:
-                work()
-            except BaseException as error:
-                failures.append(error)
-
-        left = self._coordinator.stop(limit_s)
-        for instance in self._instances.values():
-            if instance.writer is not None:
-                # Seals that were under way are finished; everything after them is derived again.
-                attempt(functools.partial(self._coordinator.seal_ended, instance))
-                attempt(instance.writer.close)
-        if left:
-            LOGGER.warning(
-                "closing without %s; the next open takes it up", left, extra={"event": "close_left"}
-            )
-        for name, instance in self._instances.items():
-            attempt(self._streams[name]._close)
-            attempt(functools.partial(self._retire, instance))
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-        if self._store is not None:
-            attempt(self._store.close)
-        attempt(self._root.close)
-        return failures
-
-    def _retire(self, instance: StreamInstance) -> None:
-        """Remove the spare segment, which nothing was written to, and close the stream's files."""
-        if instance.writer is not None:
-            spare = instance.writer.give_back_spare()
-            if spare is not None:
-                instance.hot.evict(spare)
-        instance.close()
+        return shut_down(
+            list(self._instances.values()),
+            [log._close for log in self._streams.values()],
+            self._coordinator,
+            self._executor,
+            limit_s,
+        )
 
     def _abandon(self) -> None:
         """Undo a failed open: stop what had started, close what was open, leave nothing behind."""
         self._closed = True
-        self._shut_down_quietly()
-
-    def _shut_down_quietly(self) -> None:
-        for instance in self._instances.values():
-            if instance.writer is not None:
-                instance.writer.close()
-        self._coordinator.stop(self._config.coordinator.shutdown_timeout_s)
-        for instance in self._instances.values():
-            self._retire(instance)
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
+        for failure in self._shut_down(self._config.coordinator.shutdown_timeout_s):
+            LOGGER.error("while undoing a failed open: %s", failure, extra={"event": "undo"})
         self._root.undo()
 
     def __enter__(self) -> AofManager:
@@ -475,86 +404,3 @@ def _forked_child() -> None:
 
 
 os.register_at_fork(after_in_child=_forked_child)
-
-
-def _configure(
-    tier2: str | os.PathLike[str] | Tier2Config | None, config: AofManagerConfig | None
-) -> AofManagerConfig:
-    chosen = AofManagerConfig() if config is None else config
-    if tier2 is None:
-        return chosen
-    if chosen.tier2 is not None:
-        raise ConfigError("tier2 is given twice: as an argument and in the configuration")
-    if not isinstance(tier2, Tier2Config):
-        tier2 = Tier2Config(url=os.fspath(tier2))
-    return dataclasses.replace(chosen, tier2=tier2)
-
-
-def open(
-    root: str | os.PathLike[str],
-    *,
-    tier2: str | os.PathLike[str] | Tier2Config | None = None,
-    config: AofManagerConfig | None = None,
-    readonly: bool = False,
-    timeout: float | EllipsisType | None = ...,
-    clock: Clock | None = None,
-) -> AofManager:
-    """Open a root directory.
-
-    Args:
-        root: The directory; made when it is missing.
-        tier2: `s3://bucket/prefix`, a directory or a `Tier2Config`; None keeps everything local.
-        config: Everything else; None takes the defaults.
-        readonly: Open beside a live writer; changes no data on disk.
-        timeout: Kept for symmetry; opening takes as long as recovery and one request to tier 2 need.
-        clock: Time and chance, for tests.
-
-    Raises:
-        ConfigError: the root or a value cannot be used.
-        RootLocked: another process writes to the root.
-        Tier2Unavailable, Tier2Auth: tier 2 cannot be used; nothing was left behind.
-        CorruptionError: a stream's bytes are damaged.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder, open(folder) as manager:
-        ...     manager.stream("orders").append(b"first")
-        0
-    """
-    del timeout
-    chosen = _configure(tier2, config)
-    store: ObjectStore | None = None
-    if chosen.tier2 is not None:
-        values = dataclasses.asdict(chosen.tier2)
-        store = open_store(values.pop("url"), **values)
-    try:
-        return AofManager(
-            os.fspath(root), chosen, store, clock if clock is not None else Clock(), readonly=readonly
-        )
-    except BaseException:
-        if store is not None:
-            store.close()
-        raise
-
-
-async def open_async(
-    root: str | os.PathLike[str],
-    *,
-    tier2: str | os.PathLike[str] | Tier2Config | None = None,
-    config: AofManagerConfig | None = None,
-    readonly: bool = False,
-    timeout: float | EllipsisType | None = ...,
-    clock: Clock | None = None,
-) -> AofManager:
-    """Like `open`, without blocking the event loop.
-
-    ```python
-    async with await aof2.open_async("data") as manager:
-        await manager.stream("orders").append_async(b"first")
-    ```
-    See `docs/architecture.md`.
-    """
-    work = functools.partial(
-        open, root, tier2=tier2, config=config, readonly=readonly, timeout=timeout, clock=clock
-    )
-    return await asyncio.get_running_loop().run_in_executor(None, work)

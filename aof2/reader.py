@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from types import EllipsisType
 from typing import Literal, TypeVar
@@ -16,19 +16,15 @@ from aof2.batch import RecordBatch
 from aof2.clock import Clock
 from aof2.errors import (
     Closed,
-    OffsetOutOfRange,
-    RecordCorrupt,
-    VersionTooNew,
     WaitTimeout,
     WouldBlock,
     WouldBlockKind,
 )
 from aof2.leases import ResidentSegment
+from aof2.places import Place, corrupt, open_cursor, resolve
 from aof2.tiers.instance import StreamInstance
 from aof2.types import Tier
 
-Place = int | Literal["earliest", "latest"] | datetime
-"""Where to start or stop: an offset (negative: from the end), a name, or an aware datetime."""
 Until = Literal["appended", "local", "remote"]
 T = TypeVar("T")
 
@@ -45,97 +41,6 @@ class _Step(enum.Enum):
     MORE = 0
     TAIL = 1
     DONE = 2
-
-
-def _resolve_time(stream: StreamInstance, when: datetime) -> int:
-    """Offset of the first record at or after a time, where time stamps ascend."""
-    if when.tzinfo is None:
-        raise TypeError("a datetime without a time zone is ambiguous: give it one, e.g. timezone.utc")
-    wanted_ns = round(when.timestamp() * 1e9)
-    ids = [info.segment_id for info in stream.infos()]
-    low, high = 0, len(ids)
-    while low < high:
-        middle = (low + high) // 2
-        found = _first_at(stream, ids[middle], wanted_ns)
-        if found is None:
-            low = middle + 1
-        else:
-            high = middle
-    found = _first_at(stream, ids[low], wanted_ns) if low < len(ids) else None
-    return stream.next_offset if found is None else found
-
-
-def _first_at(stream: StreamInstance, segment_id: int, wanted_ns: int) -> int | None:
-    """Offset of a segment's first record at or after a time; None when all are older."""
-    held = stream.open_segment(segment_id)
-    source = held.source
-    cursor = RecordCursor(source.base_offset)
-    cursor.enter_any(
-        source.salt,
-        source.base_offset,
-        source.ext_id,
-        stream.locate_time(held, wanted_ns),
-    )
-    while True:
-        record = cursor.next_record()
-        if record is None:
-            window = None
-            if cursor.status == CursorStatus.WINDOW_END:
-                window = source.window(cursor.position, cursor.needed)
-            if window is None:
-                return None
-            cursor.load(window)
-        elif record.timestamp_ns >= wanted_ns:
-            return record.offset
-
-
-def resolve(stream: StreamInstance, place: Place) -> int:
-    """The offset that a `start=` or `stop=` means; `TypeError` or `ValueError` for anything else."""
-    if isinstance(place, datetime):
-        return _resolve_time(stream, place)
-    if place == "earliest":
-        return stream.first_offset
-    if place == "latest":
-        return stream.next_offset
-    if isinstance(place, bool) or not isinstance(place, int):
-        raise TypeError(
-            f'{place!r} is no place in a stream: an offset, "earliest", "latest" or a datetime'
-        )
-    if place < 0:
-        return max(stream.first_offset, stream.next_offset + place)
-    return place
-
-
-def open_cursor(stream: StreamInstance, cursor: RecordCursor) -> ResidentSegment:
-    """Put a cursor at its offset in the segment that holds it, in the nearest tier."""
-    segment_id, _ = stream.find(cursor.offset)
-    held = stream.open_segment(segment_id)
-    source = held.source
-    position = stream.locate(held, cursor.offset)
-    cursor.enter(source.salt, source.base_offset, source.ext_id, position)
-    return held
-
-
-def corrupt(stream: StreamInstance, held: ResidentSegment, cursor: RecordCursor) -> Exception:
-    """The error for a frame that must be good and is not."""
-    where = {"stream": stream.name, "segment": held.segment_id, "path": held.source.path}
-    if cursor.status == CursorStatus.UNKNOWN:
-        return VersionTooNew(
-            "a frame of a newer version: upgrade aof2",
-            position=cursor.position,
-            offset=cursor.offset,
-            **where,
-        )
-    row = stream.manifest.index.segments.get(held.segment_id)
-    others = () if row is None else sorted(stream.residency(row) - {held.tier})
-    return RecordCorrupt(
-        "the frame fails its checks, so the record cannot be read"
-        + (f"; {others[0].name} has another copy" if others else "; restore it from a backup"),
-        position=cursor.position,
-        offset=cursor.offset,
-        intact_on=tuple(tier.name for tier in others),
-        **where,
-    )
 
 
 class AofReader(RecordCursor):
@@ -246,15 +151,8 @@ class AofReader(RecordCursor):
         del timeout
         self._check_open()
         offset = resolve(self._stream, start)
-        first, following = self._stream.first_offset, self._stream.next_offset
-        if not first <= offset <= following:
-            raise OffsetOutOfRange(
-                f"the stream holds offsets {first} to {following}, half-open",
-                first=first,
-                next=following,
-                offset=offset,
-                stream=self._stream.name,
-            )
+        if not self._stream.first_offset <= offset <= self._stream.next_offset:
+            raise self._stream.out_of_range(offset)
         self._held = self._future = None
         self.move(offset, self.stop_offset)
 
@@ -390,7 +288,7 @@ class AofReader(RecordCursor):
                 "the bytes are on their way from another tier",
                 kind=WouldBlockKind.HYDRATION,
                 stream=self._stream.name,
-                waiter=lambda timeout: _future_done(future, timeout),
+                waiter=lambda timeout: bool(wait([future], timeout).done),
             )
         self._future = None
         return future.result()  # type: ignore[return-value]
@@ -514,10 +412,3 @@ class AofReader(RecordCursor):
         self._held = None
         self.move(self.offset, self.stop_offset)
         return self._find_segment()
-
-
-def _future_done(future: Future[object], timeout: float | None) -> bool:
-    """Wait for a future's end, however it ends."""
-    from concurrent.futures import wait
-
-    return bool(wait([future], timeout).done)

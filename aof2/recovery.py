@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from aof2._core import compressed, scan, seal
-from aof2._core.manifest import RecordType
+from aof2._core import scan, seal
 from aof2._core.directory import Directory
+from aof2._core.manifest import RecordType
 from aof2._core.ringview import RingView
 from aof2._core.scan import Scan
 from aof2._core.seal import FooterInfo
 from aof2.clock import Clock
+from aof2.copies import recover_copies
 from aof2.errors import AofError, RecordCorrupt, SegmentCorrupt
 from aof2.tiers.hot import RING_NAME
 from aof2.tiers.instance import StreamInstance
@@ -83,8 +84,7 @@ class Recovery:
         self._set_previous()
         self._recover_tail(unsealed)
         self._hot.directory.unlink(RING_NAME, missing_ok=True)
-        self._warm()
-        self._pending()
+        recover_copies(self._stream, self._to_quarantine)
         self._check_pointer()
         stream.manifest.flush()
         rows = stream.manifest.index.rows()
@@ -305,70 +305,6 @@ class Recovery:
         )
 
     # --- the rest -------------------------------------------------------------------------------
-
-    def _warm(self) -> None:
-        """Take warm files that the manifest knows; verify and adopt others; set strangers aside."""
-        warm, manifest = self._stream.warm, self._stream.manifest
-        for segment_id in warm.ids():
-            name = warm.name(segment_id)
-            row = manifest.index.segments.get(segment_id)
-            if row is None or not row.sealed:
-                self._to_quarantine(warm.directory, name)
-            elif row.compressed is not None and row.warm_present:
-                if warm.directory.size(name) == row.compressed.bytes:
-                    warm.adopt(segment_id)
-                else:
-                    self._to_quarantine(warm.directory, name)
-            else:
-                self._adopt_warm(segment_id)
-
-    def _adopt_warm(self, segment_id: int) -> None:
-        """A warm file without a record: the crash came between the two, or after its eviction."""
-        warm, manifest = self._stream.warm, self._stream.manifest
-        row = manifest.index.segments[segment_id]
-        try:
-            info = compressed.verify(warm.directory, warm.name(segment_id))
-        except AofError as error:
-            LOGGER.error("%s", error, extra={"event": "warm_copy_damaged"})
-            self._to_quarantine(warm.directory, warm.name(segment_id))
-            return
-        ours = (info.stream_uuid, info.segment_id, info.base_offset, info.end_offset)
-        if ours != (self._stream.identity.uuid, segment_id, row.base_offset, row.end_offset) or (
-            row.cold is not None and row.cold.crc64 != info.crc64
-        ):
-            self._to_quarantine(warm.directory, warm.name(segment_id))
-            return
-        warm.adopt(segment_id)
-        manifest.append(
-            RecordType.COMPRESSION_DONE,
-            segment_id,
-            row.base_offset,
-            bytes=info.bytes,
-            table_bytes=info.table_bytes,
-            crc64=info.crc64,
-            raw_crc64=info.raw_crc64,
-        )
-
-    def _pending(self) -> None:
-        """Work that was under way or never began, derived again from facts and records."""
-        stream = self._stream
-        for row in stream.manifest.index.rows():
-            if not row.sealed:
-                continue
-            held = {tier.name for tier in stream.residency(row)}
-            if held == {"HOT"}:
-                stream.to_compress.add(row.segment_id)
-            if "WARM" in held and "COLD" not in held:
-                stream.to_upload.add(row.segment_id)
-            if not held:
-                LOGGER.error(
-                    "segment %d of stream %s is in no tier: offsets %d to %s cannot be read",
-                    row.segment_id,
-                    stream.name,
-                    row.base_offset,
-                    row.end_offset,
-                    extra={"event": "segment_lost", "stream": stream.name},
-                )
 
     def _check_pointer(self) -> None:
         """Repair the pointer where it is missing, damaged or stale; it is a hint."""

@@ -1,6 +1,6 @@
 from aof2._core.chunk_read import ChunkReader
-from aof2._core.logfile import LogHeader, StartInfo
 from aof2._core.directory import Directory
+from aof2._core.logfile import LogHeader, StartInfo
 from aof2._core.timesource import TimeSource
 
 def restore_size(directory: Directory, name: str) -> bool: ...

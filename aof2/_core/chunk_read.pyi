@@ -1,5 +1,5 @@
-from aof2._core.logfile import LogHeader, StartInfo
 from aof2._core.directory import Directory
+from aof2._core.logfile import LogHeader, StartInfo
 from aof2._core.seal import FooterInfo
 
 CHUNK_BYTES_MIN: int

@@ -1,5 +1,5 @@
-from aof2._core.logfile import LogHeader, StartInfo
 from aof2._core.directory import Directory
+from aof2._core.logfile import LogHeader, StartInfo
 from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo
 from aof2._core.window import Window

@@ -14,12 +14,12 @@ from aof2._core.chunk_read import (
     CLEAN,
     ChunkReader,
 )
+from aof2._core.directory import Directory
 from aof2._core.logfile import StartInfo, prepare
 from aof2._core.manifest import RecordType, decode, encode
-from aof2._core.directory import Directory
-from aof2._core.timesource import TimeSource
 from aof2._core.scan import read_bytes, scan
 from aof2._core.seal import finish
+from aof2._core.timesource import TimeSource
 from aof2.errors import Closed, ConfigError
 from aof2.manifest.index import Index
 from aof2.manifest.replay import ChainPoint, Replay, chunk_ids, chunk_name

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 
 from aof2._core.chunk_read import ABSENT, SEALED, ChunkReader
-from aof2._core.manifest import decode
 from aof2._core.directory import Directory
+from aof2._core.manifest import decode
 from aof2.errors import CorruptionError, FormatError, ManifestCorrupt
 from aof2.manifest.index import Index
 from aof2.types import StreamIdentity

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from aof2._core import logfile, seal
-from aof2._core.mapping import MappedSegment
 from aof2._core.directory import Directory
+from aof2._core.mapping import MappedSegment
 from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo, PointerInfo
 from aof2.admission import Budget

@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from aof2._core.mapping import MappedSegment
 from aof2._core.directory import Directory
+from aof2._core.mapping import MappedSegment
 from aof2._core.ringview import RingView
-from aof2._core.scan import Scan, scan
 from aof2._core.seal import FooterInfo
 from aof2._core.writer import SegmentWriter
 from aof2.errors import OffsetOutOfRange, SegmentLost
@@ -19,22 +17,12 @@ from aof2.manifest.index import SegmentRow
 from aof2.manifest.log import Manifest
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
+from aof2.tiers.tail import ReadonlyTail, Unsealed
 from aof2.tiers.warm import WarmTier
 from aof2.types import SegmentInfo, SegmentState, StreamIdentity, Tier
 
 OPEN_SEGMENTS_MAX = 16
 """Segments that a stream keeps open for random reads, so that `get` need not open files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unsealed:
-    """A segment that was started and is not sealed: the active one, or one that waits for its seal."""
-
-    segment_id: int
-    base_offset: int
-    end_offset: int
-    bytes: int
-    ended: bool
 
 
 class StreamInstance:
@@ -76,8 +64,7 @@ class StreamInstance:
         self._ring: RingView | None = None
         self._remote_at = 0
         self._remote_offset = 0
-        self._tail: list[Unsealed] = []
-        self._scans: dict[int, Scan] = {}
+        self._tail = ReadonlyTail(hot)
         self.owned: list[Directory] = []
         self.closed = False
 
@@ -98,14 +85,14 @@ class StreamInstance:
         """The offset that the next record gets."""
         if self.writer is not None:
             return self.writer.next_offset
-        return self._readonly_tail()[0]
+        return self._tail.offsets(self.ring(), self.sealed_end())[0]
 
     @property
     def durable_offset(self) -> int:
         """Offset below which records are on the local disk."""
         if self.writer is not None:
             return self.writer.durable_offset
-        return self._readonly_tail()[1]
+        return self._tail.offsets(self.ring(), self.sealed_end())[1]
 
     @property
     def remote_offset(self) -> int:
@@ -125,8 +112,8 @@ class StreamInstance:
     def unsealed(self) -> list[Unsealed]:
         """Started segments without a seal, oldest first."""
         if self.writer is None:
-            self._readonly_tail()
-            return self._tail
+            self._tail.offsets(self.ring(), self.sealed_end())
+            return self._tail.segments
         return [Unsealed(s[0], s[1], s[2], s[3], s[4]) for s in self.writer.unsealed()]
 
     def find(self, offset: int) -> tuple[int, bool]:
@@ -147,10 +134,15 @@ class StreamInstance:
                     not segment.ended or offset < segment.end_offset
                 ):
                     return segment.segment_id, False
-        raise OffsetOutOfRange(
-            f"the stream holds offsets {self.first_offset} to {self.next_offset}, half-open",
-            first=self.first_offset,
-            next=self.next_offset,
+        raise self.out_of_range(offset)
+
+    def out_of_range(self, offset: int) -> OffsetOutOfRange:
+        """The error for an offset that the stream does not hold."""
+        first, following = self.first_offset, self.next_offset
+        return OffsetOutOfRange(
+            f"the stream holds offsets {first} to {following}, half-open",
+            first=first,
+            next=following,
             offset=offset,
             stream=self.name,
         )
@@ -215,19 +207,17 @@ class StreamInstance:
     def locate(self, held: ResidentSegment, offset: int) -> int:
         """Position of a frame border at or before a record of a held segment."""
         position = None
-        if not held.sealed and self.writer is not None:
-            position = self.writer.locate(held.segment_id, offset)
-        if position is None and not held.sealed and held.segment_id in self._scans:
-            position = self._scans[held.segment_id].locate(offset)
+        if not held.sealed:
+            unsealed = self._tail if self.writer is None else self.writer
+            position = unsealed.locate(held.segment_id, offset)
         return held.source.locate(offset) if position is None else position
 
     def locate_time(self, held: ResidentSegment, timestamp_ns: int) -> int:
         """Position of a frame border in a held segment before which every record is older."""
         position = None
-        if not held.sealed and self.writer is not None:
-            position = self.writer.locate_time(held.segment_id, timestamp_ns)
-        if position is None and not held.sealed and held.segment_id in self._scans:
-            position = self._scans[held.segment_id].locate_time(timestamp_ns)
+        if not held.sealed:
+            unsealed = self._tail if self.writer is None else self.writer
+            position = unsealed.locate_time(held.segment_id, timestamp_ns)
         return held.source.locate_time(timestamp_ns) if position is None else position
 
     def drop_open(self, segment_id: int) -> None:
@@ -335,53 +325,9 @@ class StreamInstance:
                     except FileNotFoundError:
                         # The writing process dropped it between the two looks.
                         continue
-            self._tail = self._find_tail()
-
-    def _find_tail(self) -> list[Unsealed]:
-        """Started segments behind the sealed ones, with what their files and the ring say."""
-        last = self.manifest.index.last_sealed()
-        after = 0 if last is None else last.segment_id
-        end = 0 if last is None or last.end_offset is None else last.end_offset
-        tail: list[Unsealed] = []
-        self._scans.clear()
-        for segment_id in self.hot.ids():
-            if segment_id > after:
-                found = self._scan_unsealed(segment_id)
-                if found is None or found.base_offset != end:
-                    break
-                end = found.end_offset
-                tail.append(found)
-        return tail
-
-    def _scan_unsealed(self, segment_id: int) -> Unsealed | None:
-        try:
-            found = scan(self.hot.directory, self.hot.name(segment_id), ring=self.ring())
-        except FileNotFoundError:
-            return None
-        if found is None:
-            return None
-        self._scans[segment_id] = found
-        return Unsealed(
-            segment_id,
-            found.start.base_offset,
-            found.end_offset,
-            found.end_position,
-            found.whole,
-        )
-
-    def _readonly_tail(self) -> tuple[int, int]:
-        """`(next offset, durable offset)` of a stream that another process may be writing."""
-        ring = self.ring()
-        if ring is not None and not ring.closed:
-            following, durable = ring.offsets()
-            if self._tail and following > self._tail[-1].end_offset and not self._tail[-1].ended:
-                last = self._tail[-1]
-                self._tail[-1] = Unsealed(
-                    last.segment_id, last.base_offset, following, last.bytes, False
-                )
-            return following, durable
-        end = self._tail[-1].end_offset if self._tail else self.sealed_end()
-        return end, end
+            last = self.manifest.index.last_sealed()
+            after = 0 if last is None else last.segment_id
+            self._tail.refresh(after, self.sealed_end(), self.ring())
 
     def close(self) -> None:
         """Close manifest and directories; the writer is closed before."""

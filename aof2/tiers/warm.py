@@ -8,8 +8,8 @@ from collections.abc import Callable
 from aof2._core import compressed
 from aof2._core.compressed import CompressedInfo
 from aof2._core.compressed_read import CompressedSegment, open_warm
-from aof2._core.filemap import FileMap
 from aof2._core.directory import Directory
+from aof2._core.filemap import FileMap
 from aof2.admission import Budget
 from aof2.config import Tier1Config
 from aof2.tiers.hot import HotTier

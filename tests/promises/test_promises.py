@@ -95,6 +95,14 @@ def test_a_second_writer_learns_who_has_the_root(tmp_path):
         pass
 
 
+def fill(log: aof2.Aof, accepted: list[bytes]) -> None:
+    """Append until that raises."""
+    while True:
+        payload = os.urandom(8000)
+        assert log.append(payload, timeout=30) == len(accepted)
+        accepted.append(payload)
+
+
 def test_without_another_copy_nothing_is_evicted_and_appends_end_in_storage_full(tmp_path):
     """Goal: promises 7 and 9. Method: fill both local tiers without a tier 2, and read all back."""
     config = aof2.AofManagerConfig(
@@ -106,10 +114,7 @@ def test_without_another_copy_nothing_is_evicted_and_appends_end_in_storage_full
         log = manager.stream("a")
         accepted: list[bytes] = []
         with pytest.raises(aof2.StorageFull):
-            while True:
-                payload = os.urandom(8000)
-                assert log.append(payload, timeout=30) == len(accepted)
-                accepted.append(payload)
+            fill(log, accepted)
         assert len(accepted) > 50
         assert list(log.reader().payloads()) == accepted
         used = manager.bytes_used

@@ -1,0 +1,94 @@
+"""Attaching to a stream's files: directories, manifest, tiers, recovery, writer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aof2.coordinator.context import Context
+from aof2.coordinator.runtime import Coordinator
+from aof2.manifest.log import Manifest
+from aof2.objectstore import ObjectStore
+from aof2.recovery import Recovery
+from aof2.root import Root
+from aof2.tiers.cold import ColdTier
+from aof2.tiers.hot import HotTier
+from aof2.tiers.instance import StreamInstance
+from aof2.tiers.warm import WarmTier
+from aof2.types import RecoveryReport
+from aof2.writer import make_writer
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def attach(
+    root: Root,
+    name: str,
+    context: Context,
+    coordinator: Coordinator,
+    store: ObjectStore | None,
+    ext_id: int,
+    *,
+    readonly: bool,
+) -> tuple[StreamInstance, RecoveryReport]:
+    """Open a stream that exists; for a writer, recover it and make its core writer.
+
+    What was opened is closed again when anything fails.
+    """
+    directory, identity = root.open_stream(name)
+    opened: list[_Closable] = [directory]
+    config, clock = context.config, context.clock
+    try:
+        hot = directory.subdir("segments")
+        opened.append(hot)
+        warm = directory.subdir("warm")
+        opened.append(warm)
+        records = directory.subdir("manifest")
+        opened.append(records)
+        manifest = Manifest.open(
+            records,
+            identity,
+            time=clock.source,
+            chunk_bytes=config.manifest.chunk_bytes,
+            readonly=readonly,
+        )
+        opened.append(manifest)
+        instance = StreamInstance(
+            identity,
+            directory,
+            manifest,
+            HotTier(hot, identity, context.tier0),
+            WarmTier(warm, config.tier1, context.tier1),
+            None if store is None else ColdTier(store, identity, clock),
+        )
+        instance.owned = [records]
+        if readonly:
+            return instance, _look(instance)
+        return instance, _recover(instance, context, coordinator, ext_id)
+    except BaseException:
+        for thing in reversed(opened):
+            thing.close()
+        raise
+
+
+def _look(instance: StreamInstance) -> RecoveryReport:
+    """What a reader found; it repairs nothing."""
+    instance.refresh()
+    return RecoveryReport(
+        clean=True,
+        records=instance.next_offset - instance.first_offset,
+        replayed_records=instance.manifest.replayed_records,
+    )
+
+
+def _recover(
+    instance: StreamInstance, context: Context, coordinator: Coordinator, ext_id: int
+) -> RecoveryReport:
+    quarantine = instance.directory.subdir("quarantine")
+    try:
+        recovered = Recovery(instance, quarantine, context.clock).run()
+    finally:
+        quarantine.close()
+    make_writer(instance, recovered, context, coordinator, context.clock, ext_id)
+    return recovered.report

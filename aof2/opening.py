@@ -1,0 +1,98 @@
+"""`aof2.open`: from arguments to a manager, with nothing left behind when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import os
+from types import EllipsisType
+
+from aof2.clock import Clock
+from aof2.config import AofManagerConfig, Tier2Config
+from aof2.errors import ConfigError
+from aof2.manager import AofManager
+from aof2.objectstore import ObjectStore, open_store
+
+
+def _configure(
+    tier2: str | os.PathLike[str] | Tier2Config | None, config: AofManagerConfig | None
+) -> AofManagerConfig:
+    chosen = AofManagerConfig() if config is None else config
+    if tier2 is None:
+        return chosen
+    if chosen.tier2 is not None:
+        raise ConfigError("tier2 is given twice: as an argument and in the configuration")
+    if not isinstance(tier2, Tier2Config):
+        tier2 = Tier2Config(url=os.fspath(tier2))
+    return dataclasses.replace(chosen, tier2=tier2)
+
+
+def open(
+    root: str | os.PathLike[str],
+    *,
+    tier2: str | os.PathLike[str] | Tier2Config | None = None,
+    config: AofManagerConfig | None = None,
+    readonly: bool = False,
+    timeout: float | EllipsisType | None = ...,
+    clock: Clock | None = None,
+) -> AofManager:
+    """Open a root directory.
+
+    Args:
+        root: The directory; made when it is missing.
+        tier2: `s3://bucket/prefix`, a directory or a `Tier2Config`; None keeps everything local.
+        config: Everything else; None takes the defaults.
+        readonly: Open beside a live writer; changes no data on disk.
+        timeout: Kept for symmetry; opening takes as long as recovery and one request to tier 2 need.
+        clock: Time and chance, for tests.
+
+    Raises:
+        ConfigError: the root or a value cannot be used.
+        RootLocked: another process writes to the root.
+        Tier2Unavailable, Tier2Auth: tier 2 cannot be used; nothing was left behind.
+        CorruptionError: a stream's bytes are damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, open(folder) as manager:
+        ...     manager.stream("orders").append(b"first")
+        0
+    """
+    del timeout
+    chosen = _configure(tier2, config)
+    store: ObjectStore | None = None
+    if chosen.tier2 is not None:
+        values = dataclasses.asdict(chosen.tier2)
+        store = open_store(values.pop("url"), **values)
+    try:
+        return AofManager(
+            os.fspath(root), chosen, store, clock if clock is not None else Clock(), readonly=readonly
+        )
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
+
+
+async def open_async(
+    root: str | os.PathLike[str],
+    *,
+    tier2: str | os.PathLike[str] | Tier2Config | None = None,
+    config: AofManagerConfig | None = None,
+    readonly: bool = False,
+    timeout: float | EllipsisType | None = ...,
+    clock: Clock | None = None,
+) -> AofManager:
+    """Like `open`, without blocking the event loop.
+
+    ```python
+    async with await aof2.open_async("data") as manager:
+        await manager.stream("orders").append_async(b"first")
+    ```
+    See `docs/architecture.md`.
+    """
+    work = functools.partial(
+        open, root, tier2=tier2, config=config, readonly=readonly, timeout=timeout, clock=clock
+    )
+    return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -1,0 +1,105 @@
+"""Places in a stream: what `start=` and `stop=` mean, and how a cursor gets there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from aof2._core.cursor import CursorStatus, RecordCursor
+from aof2.errors import RecordCorrupt, VersionTooNew
+from aof2.leases import ResidentSegment
+from aof2.tiers.instance import StreamInstance
+
+Place = int | Literal["earliest", "latest"] | datetime
+"""Where to start or stop: an offset (negative: from the end), a name, or an aware datetime."""
+
+
+def _resolve_time(stream: StreamInstance, when: datetime) -> int:
+    """Offset of the first record at or after a time, where time stamps ascend."""
+    if when.tzinfo is None:
+        raise TypeError("a datetime without a time zone is ambiguous: give it one, e.g. timezone.utc")
+    wanted_ns = round(when.timestamp() * 1e9)
+    ids = [info.segment_id for info in stream.infos()]
+    low, high = 0, len(ids)
+    while low < high:
+        middle = (low + high) // 2
+        found = _first_at(stream, ids[middle], wanted_ns)
+        if found is None:
+            low = middle + 1
+        else:
+            high = middle
+    found = _first_at(stream, ids[low], wanted_ns) if low < len(ids) else None
+    return stream.next_offset if found is None else found
+
+
+def _first_at(stream: StreamInstance, segment_id: int, wanted_ns: int) -> int | None:
+    """Offset of a segment's first record at or after a time; None when all are older."""
+    held = stream.open_segment(segment_id)
+    source = held.source
+    cursor = RecordCursor(source.base_offset)
+    cursor.enter_any(
+        source.salt,
+        source.base_offset,
+        source.ext_id,
+        stream.locate_time(held, wanted_ns),
+    )
+    while True:
+        record = cursor.next_record()
+        if record is None:
+            window = None
+            if cursor.status == CursorStatus.WINDOW_END:
+                window = source.window(cursor.position, cursor.needed)
+            if window is None:
+                return None
+            cursor.load(window)
+        elif record.timestamp_ns >= wanted_ns:
+            return record.offset
+
+
+def resolve(stream: StreamInstance, place: Place) -> int:
+    """The offset that a `start=` or `stop=` means; `TypeError` or `ValueError` for anything else."""
+    if isinstance(place, datetime):
+        return _resolve_time(stream, place)
+    if place == "earliest":
+        return stream.first_offset
+    if place == "latest":
+        return stream.next_offset
+    if isinstance(place, bool) or not isinstance(place, int):
+        raise TypeError(
+            f'{place!r} is no place in a stream: an offset, "earliest", "latest" or a datetime'
+        )
+    if place < 0:
+        return max(stream.first_offset, stream.next_offset + place)
+    return place
+
+
+def open_cursor(stream: StreamInstance, cursor: RecordCursor) -> ResidentSegment:
+    """Put a cursor at its offset in the segment that holds it, in the nearest tier."""
+    segment_id, _ = stream.find(cursor.offset)
+    held = stream.open_segment(segment_id)
+    source = held.source
+    position = stream.locate(held, cursor.offset)
+    cursor.enter(source.salt, source.base_offset, source.ext_id, position)
+    return held
+
+
+def corrupt(stream: StreamInstance, held: ResidentSegment, cursor: RecordCursor) -> Exception:
+    """The error for a frame that must be good and is not."""
+    where = {"stream": stream.name, "segment": held.segment_id, "path": held.source.path}
+    if cursor.status == CursorStatus.UNKNOWN:
+        return VersionTooNew(
+            "a frame of a newer version: upgrade aof2",
+            position=cursor.position,
+            offset=cursor.offset,
+            **where,
+        )
+    row = stream.manifest.index.segments.get(held.segment_id)
+    others = () if row is None else sorted(stream.residency(row) - {held.tier})
+    return RecordCorrupt(
+        "the frame fails its checks, so the record cannot be read"
+        + (f"; {others[0].name} has another copy" if others else "; restore it from a backup"),
+        position=cursor.position,
+        offset=cursor.offset,
+        intact_on=tuple(tier.name for tier in others),
+        **where,
+    )
