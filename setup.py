@@ -1,7 +1,6 @@
 """The list of extension modules; everything else about the package is in pyproject.toml."""
 
 import os
-import platform
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -10,23 +9,23 @@ from setuptools import Extension, setup
 CORE = Path("aof2/_core")
 COMMON_FLAGS = ["-O3", "-fno-strict-aliasing", "-Wall", "-Wno-unused-function"]
 
-# The checksum kernel picks its instruction set at run time (function-level target attributes), so no
-# module is compiled for more than the architecture's baseline and one wheel runs on every machine.
+# The checksum kernel picks its instruction set at run time (function-level target attributes), so
+# no module is compiled for more than the architecture's baseline and one wheel runs on every
+# machine.
 EXTRA_SOURCES = {"checksum": [str(CORE / "crc64nvme.c")]}
-EXTRA_FLAGS: dict[str, list[str]] = {}
-if platform.machine() in ("aarch64", "arm64"):
-    EXTRA_FLAGS["checksum"] = ["-DAOF2_ARM64=1"]
 
 
 def extensions() -> list[Extension]:
-    """One extension per `.pyx`; AOF2_EXT=name,name builds only those, for a quick edit-build cycle."""
+    """One extension per `.pyx`; AOF2_EXT=name,name builds only those, for a quick edit-build
+    cycle."""
     wanted = set(filter(None, os.environ.get("AOF2_EXT", "").split(",")))
     return [
         Extension(
             f"aof2._core.{source.stem}",
             [str(source), *EXTRA_SOURCES.get(source.stem, [])],
             include_dirs=[str(CORE)],
-            extra_compile_args=COMMON_FLAGS + EXTRA_FLAGS.get(source.stem, []),
+            depends=[str(header) for header in sorted(CORE.glob("*.h"))],
+            extra_compile_args=COMMON_FLAGS,
             extra_link_args=["-pthread"],
         )
         for source in sorted(CORE.glob("*.pyx"))
@@ -47,6 +46,8 @@ setup(
             "embedsignature": True,
             "embedsignature.format": "python",
             "freethreading_compatible": False,
+            "autotestdict": False,
+            "auto_pickle": False,
         },
     )
 )

@@ -22,7 +22,8 @@ YIELD_S = 0.001
 
 
 class Appending(Flushing):
-    """Append calls. On a writable stream the blocking and `_nowait` ones are bound straight to the core."""
+    """Append calls. On a writable stream the blocking and `_nowait` ones are bound straight to
+    the core."""
 
     def append(
         self,
@@ -38,7 +39,8 @@ class Appending(Flushing):
             payload: Any C-contiguous bytes-like object; may be empty.
             ext_id: 64-bit number to store with it; None takes the stream's.
             durable: Wait until the local disk has it.
-            timeout: Seconds to wait for room or the disk; None for ever; left out, `wait_timeout_s`.
+            timeout: Seconds to wait for room or the disk; None for ever; left out,
+                `wait_timeout_s`.
 
         Raises:
             RecordTooLarge, StorageFull, DurabilityLost, WaitTimeout: nothing was appended.
@@ -122,7 +124,8 @@ class Appending(Flushing):
 
         Args:
             data: Bytes-like: the payloads one after the other.
-            ends: int32 or int64 array of n ascending end positions; the last is the length of `data`.
+            ends: int32 or int64 array of n ascending end positions; the last is the length of
+                `data`.
             ext_ids, durable, timeout: As for `append_many`.
         """
         raise self._readonly()
@@ -160,20 +163,23 @@ class Appending(Flushing):
             timeout: Seconds that each batch may wait for room.
 
         Returns:
-            The `range` from the first to the last of them. Records of other threads may lie between two
-            batches. An iterable that raises leaves the batches before it appended.
+            The `range` from the first to the last of them. Records of other threads may lie between
+            two batches. An iterable that raises leaves the batches before it appended.
         """
         first = following = self.next_offset
         batch: list[Buffer] = []
         size = 0
         empty = True
+        limit = min(EXTEND_BYTES, size_limits(self._config)[1])
         for payload in payloads:
-            batch.append(payload)
-            size += len(payload) if isinstance(payload, bytes) else memoryview(payload).nbytes
-            if len(batch) >= EXTEND_RECORDS or size >= EXTEND_BYTES:
+            more = len(payload) if isinstance(payload, bytes) else memoryview(payload).nbytes
+            # A large record goes alone: it may be larger than a batch may be.
+            if batch and (len(batch) >= EXTEND_RECORDS or size + more > limit):
                 span = self._extend_by(batch, timeout)
                 first, following, empty = (span.start if empty else first), span.stop, False
                 batch, size = [], 0
+            batch.append(payload)
+            size += more
         if batch:
             span = self._extend_by(batch, timeout)
             first, following = (span.start if empty else first), span.stop
@@ -187,7 +193,8 @@ class Appending(Flushing):
         return self.append_many(batch, timeout=timeout)
 
     async def extend_async(self, payloads: Iterable[Buffer], *, timeout: Timeout = ...) -> range:
-        """Like `extend`, without blocking the event loop; the iterable is read on another thread."""
+        """Like `extend`, without blocking the event loop; the iterable is read on another
+        thread."""
         return await self._in_pool(functools.partial(self.extend, payloads, timeout=timeout))
 
     async def _appending(self, at_once: Callable[[], T], waiting: Callable[[], T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from aof2.errors import Closed
 class RecordBatch:
     """Consecutive records of a stream as columns, without one object per record.
 
-    A batch that was appended as one comes back zero-copy; single records are gathered. Arrays made from it
-    keep the bytes alive, also after `release` and after the log was closed. It is a context manager.
+    A batch that was appended as one comes back zero-copy; single records are gathered. Arrays made
+    from it keep the bytes alive, also after `release` and after the log was closed. It is a context
+    manager.
 
     Attributes:
         first_offset: Offset of the first record.
@@ -109,9 +111,9 @@ class RecordBatch:
     def to_pylist(self) -> list[bytes]:
         """All payloads as a list of bytes."""
         data, starts = self._held()
-        raw = memoryview(data)
+        raw = data.data
         ends = starts.tolist()
-        return [bytes(raw[a:b]) for a, b in zip(ends, ends[1:])]
+        return [bytes(raw[a:b]) for a, b in pairwise(ends)]
 
     def to_arrow(self) -> Any:
         """The payloads as a `pyarrow.BinaryArray` over the same bytes; needs the extra `arrow`."""

@@ -1,4 +1,5 @@
-"""Closing a manager's streams: finish or leave to the next open, join every thread, drop nothing."""
+"""Closing a manager's streams: finish or leave to the next open, join every thread, drop
+nothing."""
 
 from __future__ import annotations
 

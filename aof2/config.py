@@ -50,8 +50,8 @@ class Tier1Config:
     """The warm tier: seekable zstd files on the local disk."""
 
     bytes_max: int = 16 * GIB
-    """Bytes of compressed files of all streams; at least 2 segments. When it is full and there is no
-    tier 2, appends end in `StorageFull`."""
+    """Bytes of compressed files of all streams; at least 2 segments. When it is full and there is
+    no tier 2, appends end in `StorageFull`."""
     level: int = 1
     """zstd level, 1 to 19. Higher is smaller and slower; compression must keep up with ingest."""
     frame_bytes: int = 256 * KIB
@@ -100,7 +100,8 @@ class SegmentConfig:
 
     segment_bytes_max: int = 64 * MIB
     """Largest file size, 64 KiB to 1 GiB in steps of 4 KiB. Larger means fewer objects and better
-    compression, but a longer recovery scan and a later upload. Streams begin with 1 MiB and double."""
+    compression, but a longer recovery scan and a later upload. Streams begin with 1 MiB and
+    double."""
     record_bytes_max: int | None = None
     """Largest payload of a record; None: 16 MiB, or what fits a segment where that is less."""
     batch_bytes_max: int | None = None
@@ -109,7 +110,8 @@ class SegmentConfig:
     def __post_init__(self) -> None:
         _require(
             64 * KIB <= self.segment_bytes_max <= GIB and self.segment_bytes_max % 4096 == 0,
-            f"segment.segment_bytes_max is {self.segment_bytes_max}: 64 KiB to 1 GiB in steps of 4096",
+            f"segment.segment_bytes_max is {self.segment_bytes_max}: 64 KiB to 1 GiB in steps "
+            "of 4096",
         )
 
 
@@ -118,8 +120,8 @@ class FlushConfig:
     """When appended bytes are made durable."""
 
     ring_bytes: int | None = None
-    """Size of the landing ring, a power of two from 64 KiB; None: by pace, 1 to 8 MiB, and never more
-    than an eighth of tier 0. Records larger than half of it make it grow."""
+    """Size of the landing ring, a power of two from 64 KiB; None: by pace, 1 to 8 MiB, and never
+    more than an eighth of tier 0. Records larger than half of it make it grow."""
     interval_s: float = 0.05
     """A record is durable at the latest about so many seconds after its append."""
     confirm_interval_s: float = 1.0
@@ -203,7 +205,8 @@ class AofManagerConfig:
         segment = self.segment.segment_bytes_max
         _require(
             self.tier0.bytes_max >= 4 * segment,
-            f"tier0.bytes_max is {self.tier0.bytes_max}: at least 4 segments of {segment} bytes are "
+            f"tier0.bytes_max is {self.tier0.bytes_max}: at least 4 segments of {segment} "
+            "bytes are "
             "needed (active, spare, one being sealed, the landing ring)",
         )
         _require(

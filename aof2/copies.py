@@ -1,4 +1,5 @@
-"""Recovery of what other tiers hold: warm files against records, and the work that is still to do."""
+"""Recovery of what other tiers hold: warm files against records, and the work that is still to
+do."""
 
 from __future__ import annotations
 

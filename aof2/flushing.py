@@ -33,7 +33,8 @@ class Flushing(StreamHandle):
         self._writer().wait_local(self.next_offset, timeout=timeout)
 
     def flush_nowait(self) -> None:
-        """Return if everything appended so far is durable; else start a flush and raise `WouldBlock`."""
+        """Return if everything appended so far is durable; else start a flush and raise
+        `WouldBlock`."""
         self.wait_nowait()
 
     async def flush_async(self, *, timeout: Timeout = ...) -> None:
@@ -47,8 +48,8 @@ class Flushing(StreamHandle):
 
         Args:
             offset: The record; None means everything appended so far.
-            level: `"local"` (on the local disk) or `"remote"` (a verified object in tier 2; asks for a
-                seal where the record's segment is still active).
+            level: `"local"` (on the local disk) or `"remote"` (a verified object in tier 2; asks
+                for a seal where the record's segment is still active).
             timeout: Seconds to wait.
 
         Raises:
@@ -176,7 +177,8 @@ class Flushing(StreamHandle):
         error = self._instance.last_error
         if error is not None and any(u.ended for u in self._instance.unsealed()):
             raise RolloverFailed(
-                f"the segment could not be sealed ({error}); its records are intact, it is tried again",
+                f"the segment could not be sealed ({error}); its records are intact, it is "
+                "tried again",
                 stream=self.name,
             ) from error
         return False

@@ -216,12 +216,13 @@ class AofManager:
         """Wait until background work has settled.
 
         Args:
-            level: `"local"`: everything is flushed, ended segments are sealed and compressed. `"remote"`:
-                active segments are sealed first, and everything is in tier 2.
+            level: `"local"`: everything is flushed, ended segments are sealed and compressed.
+                `"remote"`: active segments are sealed first, and everything is in tier 2.
             timeout: Seconds to wait.
 
         Raises:
-            WaitTimeout: it has not settled in time; its text names the newest failure, if there is one.
+            WaitTimeout: it has not settled in time; its text names the newest failure, if there is
+            one.
         """
         if level not in ("local", "remote"):
             raise ValueError(f'level is {level!r}: "local" or "remote"')
@@ -273,7 +274,8 @@ class AofManager:
     def _not_drained(self) -> WaitTimeout:
         errors = [str(s.last_error) for s in self._instances.values() if s.last_error is not None]
         return WaitTimeout(
-            "background work has not settled yet" + (f"; last failure: {errors[0]}" if errors else ""),
+            "background work has not settled yet"
+            + (f"; last failure: {errors[0]}" if errors else ""),
             kind=WouldBlockKind.REMOTE,
             path=self.root,
         )
@@ -283,8 +285,9 @@ class AofManager:
     def close(self, *, timeout: float | EllipsisType | None = ...) -> None:
         """Flush, stop the background work, release the root; again is harmless.
 
-        Work that is not finished within `timeout` seconds (left out: `coordinator.shutdown_timeout_s`)
-        is found again by the next open. Raises the first failure, after everything was closed.
+        Work that is not finished within `timeout` seconds (left out:
+        `coordinator.shutdown_timeout_s`) is found again by the next open. Raises the first failure,
+        after everything was closed.
         """
         with self._lock:
             if self._closed:

@@ -44,7 +44,8 @@ def open(
         tier2: `s3://bucket/prefix`, a directory or a `Tier2Config`; None keeps everything local.
         config: Everything else; None takes the defaults.
         readonly: Open beside a live writer; changes no data on disk.
-        timeout: Kept for symmetry; opening takes as long as recovery and one request to tier 2 need.
+        timeout: Kept for symmetry; opening takes as long as recovery and one request to tier 2
+            need.
         clock: Time and chance, for tests.
 
     Raises:
@@ -67,7 +68,11 @@ def open(
         store = open_store(values.pop("url"), **values)
     try:
         return AofManager(
-            os.fspath(root), chosen, store, clock if clock is not None else Clock(), readonly=readonly
+            os.fspath(root),
+            chosen,
+            store,
+            Clock() if clock is None else clock,
+            readonly=readonly,
         )
     except BaseException:
         if store is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timezone
+from typing import Any, Literal
 
 from aof2._core.cursor import CursorStatus, RecordCursor
 from aof2.errors import RecordCorrupt, VersionTooNew
@@ -17,8 +17,11 @@ Place = int | Literal["earliest", "latest"] | datetime
 def _resolve_time(stream: StreamInstance, when: datetime) -> int:
     """Offset of the first record at or after a time, where time stamps ascend."""
     if when.tzinfo is None:
-        raise TypeError("a datetime without a time zone is ambiguous: give it one, e.g. timezone.utc")
-    wanted_ns = round(when.timestamp() * 1e9)
+        raise TypeError("a datetime without a time zone is ambiguous: give it one")
+    # Whole numbers, because a float has no room for nanoseconds; time stamps have 63 bits.
+    since = when - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    wanted_ns = (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
+    wanted_ns = min(max(wanted_ns, 0), 2**63 - 1)
     ids = [info.segment_id for info in stream.infos()]
     low, high = 0, len(ids)
     while low < high:
@@ -57,7 +60,8 @@ def _first_at(stream: StreamInstance, segment_id: int, wanted_ns: int) -> int | 
 
 
 def resolve(stream: StreamInstance, place: Place) -> int:
-    """The offset that a `start=` or `stop=` means; `TypeError` or `ValueError` for anything else."""
+    """The offset that a `start=` or `stop=` means; `TypeError` or `ValueError` for anything
+    else."""
     if isinstance(place, datetime):
         return _resolve_time(stream, place)
     if place == "earliest":
@@ -85,7 +89,11 @@ def open_cursor(stream: StreamInstance, cursor: RecordCursor) -> ResidentSegment
 
 def corrupt(stream: StreamInstance, held: ResidentSegment, cursor: RecordCursor) -> Exception:
     """The error for a frame that must be good and is not."""
-    where = {"stream": stream.name, "segment": held.segment_id, "path": held.source.path}
+    where: dict[str, Any] = {
+        "stream": stream.name,
+        "segment": held.segment_id,
+        "path": held.source.path,
+    }
     if cursor.status == CursorStatus.UNKNOWN:
         return VersionTooNew(
             "a frame of a newer version: upgrade aof2",

@@ -32,7 +32,8 @@ NO_STOP = 2**64 - 1
 POLL_FIRST_S = 50e-6
 POLL_LAST_S = 1e-3
 LOOKS_MAX = 1000
-"""So often a reader looks anew for a record that the stream says is there, before it calls it damage."""
+"""So often a reader looks anew for a record that the stream says is there, before it calls it
+damage."""
 
 
 class _Step(enum.Enum):
@@ -46,8 +47,8 @@ class _Step(enum.Enum):
 class AofReader(RecordCursor):
     """Reads records in order, whichever tier they are in. Made by `Aof.reader`.
 
-    An iterator, an async iterator and a context manager; one thread or task at a time, except `close`,
-    which may come from any thread and ends the iteration. See `docs/reading.md`.
+    An iterator, an async iterator and a context manager; one thread or task at a time, except
+    `close`, which may come from any thread and ends the iteration. See `docs/reading.md`.
 
     ```python
     for record in log.reader(start=1000, stop=2000):
@@ -112,7 +113,8 @@ class AofReader(RecordCursor):
         """The next records as columns; None at the end of a reader that does not follow.
 
         Args:
-            bytes_max: About so many payload bytes at most; a batch that was appended as one is not cut.
+            bytes_max: About so many payload bytes at most; a batch that was appended as one is not
+                cut.
             timeout: As for `read`.
         """
         return self._blocking(lambda: self._batch(bytes_max), timeout)
@@ -141,8 +143,8 @@ class AofReader(RecordCursor):
         """Go to another place, as for `Aof.reader(start=)`.
 
         Args:
-            start: An offset, `"earliest"`, `"latest"` or an aware datetime (which may have to look into
-                segments of other tiers).
+            start: An offset, `"earliest"`, `"latest"` or an aware datetime (which may have to look
+                into segments of other tiers).
             timeout: Kept for symmetry; a seek waits for nothing but the tiers' own time limits.
 
         Raises:

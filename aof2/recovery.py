@@ -1,7 +1,8 @@
 """Recovery: what opening a stream for writing does, by the evidence that files give.
 
-Files are facts, records are decisions. A tail is cut only where nothing shows that a flush ever covered
-it; anything else is a typed corruption error. Running it again, or after being cut itself, ends the same.
+Files are facts, records are decisions. A tail is cut only where nothing shows that a flush ever
+covered it; anything else is a typed corruption error. Running it again, or after being cut itself,
+ends the same.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Recovered:
     Attributes:
         report: For the user.
         next_offset: Offset of the next record.
-        previous: `(segment id, END position, end offset, chain crc)` of the last sealed segment, or None.
+        previous: `(segment id, END position, end offset, chain crc)` of the last sealed segment, or
+            None.
         resume: Segment that a clean close left open, with its scan; None to begin a fresh one.
         last_id: Largest segment id that was ever used.
     """
@@ -112,7 +114,8 @@ class Recovery:
     # --- sealed segments ------------------------------------------------------------------------
 
     def _take_sealed(self, segment_id: int) -> bool:
-        """Account for a segment that has a good footer; False when it has none and is not recorded."""
+        """Account for a segment that has a good footer; False when it has none and is not
+        recorded."""
         name = self._hot.name(segment_id)
         row = self._stream.manifest.index.segments.get(segment_id)
         try:
@@ -238,7 +241,8 @@ class Recovery:
     def _check_base(self, segment_id: int, found: Scan) -> None:
         if found.start.base_offset != self._found.next_offset:
             raise SegmentCorrupt(
-                f"the segment begins at offset {found.start.base_offset}, but the one before it ends "
+                f"the segment begins at offset {found.start.base_offset}, but the one before "
+                "it ends "
                 f"at {self._found.next_offset}: a segment between them is missing or damaged",
                 stream=self._stream.name,
                 segment=segment_id,
@@ -251,8 +255,8 @@ class Recovery:
     ) -> None:
         """Refuse to cut where something shows that a flush covered more than what is valid.
 
-        Witnesses: confirmation slots, the durable positions that valid frames claim, the pointer, and
-        anything durable in a later file, because flushes are in order.
+        Witnesses: confirmation slots, the durable positions that valid frames claim, the pointer,
+        and anything durable in a later file, because flushes are in order.
         """
         low = found.durable_low
         witness = any(s.claims_durable for _, s in later)

@@ -63,7 +63,8 @@ class Root:
             self.directory = Directory(self.path, create=not readonly)
         except OSError as error:
             raise ConfigError(
-                f"the root cannot be {'opened' if readonly else 'made or opened'}: {error.strerror}",
+                f"the root cannot be {'opened' if readonly else 'made or opened'}: "
+                f"{error.strerror}",
                 path=self.path,
             ) from error
         try:
@@ -101,7 +102,8 @@ class Root:
             # The text is only a hint for people; the lock itself is the kernel's.
             pass
         return RootLocked(
-            f"process {pid} on {host} writes to this root: close it there, or open with readonly=True",
+            f"process {pid} on {host} writes to this root: close it there, or open with "
+            "readonly=True",
             pid=pid,
             host=host,
             path=self.path,
@@ -143,7 +145,8 @@ class Root:
         return self._clock.random_bytes(16)
 
     def create_stream(self, name: str) -> None:
-        """Make a stream's directory: aside first, then renamed, so that a crash leaves all or nothing."""
+        """Make a stream's directory: aside first, then renamed, so that a crash leaves all or
+        nothing."""
         final = stream_directory(name)
         identity = {
             "name": name,
@@ -198,7 +201,8 @@ class Root:
         except (OSError, ValueError, KeyError, TypeError) as error:
             directory.close()
             raise FormatError(
-                f"the stream's identity cannot be read ({error}): restore the file, it never changes",
+                f"the stream's identity cannot be read ({error}): restore the file, it never "
+                "changes",
                 stream=name,
                 path=directory.join(IDENTITY_NAME),
             ) from error
@@ -211,7 +215,8 @@ class Root:
         self.directory.close()
 
     def undo(self) -> None:
-        """Take back what opening has made, after it failed: the lock file, and the directory if new."""
+        """Take back what opening has made, after it failed: the lock file, and the directory if
+        new."""
         if self.made and self.directory.names() == [LOCK_NAME]:
             self.directory.unlink(LOCK_NAME)
             self.close()

@@ -23,8 +23,8 @@ from aof2.types import RecoveryReport, SegmentInfo, Watermarks
 class Aof(Appending):
     """One append-only stream. Made by `AofManager.stream`; safe to use from many threads.
 
-    Calls that wait come as `x(timeout=)`, `x_nowait()` and `x_async()`. `WouldBlock` means that nothing
-    was accepted; `NotYetDurable` that the record was.
+    Calls that wait come as `x(timeout=)`, `x_nowait()` and `x_async()`. `WouldBlock` means that
+    nothing was accepted; `NotYetDurable` that the record was.
 
     ```python
     offset = log.append(b"order 1")
@@ -118,7 +118,8 @@ class Aof(Appending):
             self._instance.drop_open(held.segment_id)
 
     def get_nowait(self, offset: int) -> Record:
-        """Like `get`; a record that is not in the hot tier raises `WouldBlock`(HYDRATION) at first."""
+        """Like `get`; a record that is not in the hot tier raises `WouldBlock`(HYDRATION) at
+        first."""
         self._check_open()
         future = self._fetching.get(offset)
         if future is None:
@@ -152,8 +153,8 @@ class Aof(Appending):
         """Read a range in order, over all tiers.
 
         Args:
-            start: First record: an offset (negative: from the end), `"earliest"`, `"latest"` (the next
-                one to come) or an aware datetime.
+            start: First record: an offset (negative: from the end), `"earliest"`, `"latest"` (the
+                next one to come) or an aware datetime.
             stop: End, half-open; None: the end as of now, or none when following.
             follow: Wait for records to come instead of ending, like `tail -f`.
             until: Read no further than `"appended"`, `"local"` or `"remote"`.

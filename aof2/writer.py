@@ -29,7 +29,8 @@ def size_limits(config: AofManagerConfig) -> tuple[int, int]:
         ConfigError: an explicit limit does not fit a segment.
     """
     room = logfile.record_room(config.segment.segment_bytes_max)
-    # A batch has 4 bytes per record beside its payloads; half of the room always suffices by default.
+    # A batch has 4 bytes per record beside its payloads; half of the room always suffices by
+    # default.
     chosen = []
     for name, value, default in (
         ("record_bytes_max", config.segment.record_bytes_max, min(RECORD_BYTES_DEFAULT, room)),
@@ -103,7 +104,8 @@ class WriterHost:
         """Tier 0 is full: who can free it?"""
         view = self._context.view()
         tier1_full = any(
-            bound > view.tier1_max - view.tier1_used for s in view.streams for _, bound in s.compress
+            bound > view.tier1_max - view.tier1_used for s in view.streams for _, bound in
+            s.compress
         )
         can_evict = any(copy.elsewhere for s in view.streams for copy in s.hot)
         under_way = any(s.ended or (s.compress and not tier1_full) for s in view.streams)
@@ -148,7 +150,8 @@ def make_writer(
     clock: Clock,
     ext_id: int,
 ) -> SegmentWriter:
-    """The core writer of a stream that was just recovered; it goes on where a clean close stopped."""
+    """The core writer of a stream that was just recovered; it goes on where a clean close
+    stopped."""
     config = context.config
     record_bytes_max, batch_bytes_max = size_limits(config)
     ring_first, ring_max = ring_sizes(config)

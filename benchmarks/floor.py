@@ -1,6 +1,7 @@
-"""Times aof2 against lmdb on the same records: append, append_many, scan; a sync at the end counts.
+"""Times aof2 against lmdb on the same records; a sync at the end counts.
 
-Every measurement is a fresh process, and the two take turns, so that drift of the machine falls on both.
+Every measurement is a fresh process, and the two take turns, so that drift of the machine falls on
+both.
 Exits with 1 when a median ratio is below its floor.
 """
 
@@ -29,7 +30,7 @@ def record_pool(count: int) -> list[bytes]:
     """Distinct records of text that compresses about as log lines do."""
     lines = []
     for i in range(count):
-        text = f'{{"ts":{1_700_000_000 + i},"level":"INFO","path":"/api/v1/orders/{i * 7919 % 10**6}",'
+        text = f'{{"ts":{1_700_000_000 + i},"level":"INFO","path":"/orders/{i * 7919 % 10**6}",'
         text += f'"trace":"{i * 0x9E3779B97F4A7C15 % 2**64:016x}","status":{200 + i % 5}}}'
         lines.append(text.encode().ljust(RECORD_BYTES, b"."))
     return lines
@@ -89,7 +90,7 @@ class Lmdb:
         if self._transaction is None:
             self._transaction = self._env.begin(write=True)
         keys = map(KEY, range(self._next, self._next + len(records)))
-        self._transaction.cursor().putmulti(zip(keys, records), append=True)
+        self._transaction.cursor().putmulti(zip(keys, records, strict=True), append=True)
         self._next += len(records)
         self._pending += len(records)
         if self._pending >= 10 * BATCH:
@@ -116,7 +117,7 @@ PEERS: dict[str, Callable[[str], Aof2 | Lmdb]] = {"aof2": Aof2, "lmdb": Lmdb}
 
 
 def measure(peer: str, work: str, count: int, path: str) -> float:
-    """Records per second of one run, from the first call to the end of the sync (or of the scan)."""
+    """Records per second of one run, from the first call to the end of the sync or the scan."""
     pool = record_pool(10 * BATCH)
     batches = [pool[i : i + BATCH] for i in range(0, len(pool), BATCH)]
     store = PEERS[peer](path)
@@ -181,7 +182,7 @@ def main() -> int:
             peer: f"{statistics.median(r):,.0f} ({min(r):,.0f} to {max(r):,.0f})"
             for peer, r in rates.items()
         }
-        ratio = statistics.median(a / b for a, b in zip(rates["aof2"], rates["lmdb"]))
+        ratio = statistics.median(a / b for a, b in zip(*rates.values(), strict=True))
         below += ratio < floor
         print(f"| {work} | {shown['aof2']} | {shown['lmdb']} | {ratio:.1f} | {floor} |", flush=True)
     return 1 if below else 0

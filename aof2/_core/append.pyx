@@ -1,7 +1,7 @@
 """Appending to a stream: the calls that users make, and what they do when there is no room.
 
-The hot path is one call: checks, one copy and one checksum pass into the landing ring. Everything that
-waits releases the GIL, and looks at signals a few times a second.
+The hot path is one call: checks, one copy and one checksum pass into the landing ring. Everything
+that waits releases the GIL, and looks at signals a few times a second.
 """
 
 import os
@@ -123,7 +123,8 @@ cdef class Appender:
         """Append records as one atomic batch: all or nothing, one frame.
 
         Args:
-            payloads: Iterable of bytes-like objects; it is read to its end before anything is written.
+            payloads: Iterable of bytes-like objects; it is read to its end before anything is
+                written.
             ext_ids: One 64-bit number per record, or None for the stream's.
             durable, timeout: As for `append`.
 
@@ -144,7 +145,8 @@ cdef class Appender:
 
         Args:
             data: Bytes-like: the payloads one after the other.
-            ends: int32 or int64 array of n ascending end positions in `data`; the last is its length.
+            ends: int32 or int64 array of n ascending end positions in `data`; the last is its
+                length.
             ext_ids, durable, timeout: As for `append_many`.
 
         Returns:
@@ -171,7 +173,8 @@ cdef class Appender:
         try:
             if <uint64_t> view.len > self.record_bytes_max:
                 raise RecordTooLarge(
-                    f"the record has {view.len} bytes, at most {self.record_bytes_max} are allowed: "
+                    f"the record has {view.len} bytes, at most {self.record_bytes_max} are "
+                    "allowed: "
                     "raise segment.record_bytes_max (and segment_bytes_max), or split it",
                     stream=self.stream,
                 )
@@ -298,7 +301,8 @@ cdef class Appender:
         )
 
     def wait_change(self, uint64_t seen, timeout):
-        """Wait until something changed since `changes` was `seen`; False when `timeout` s ran out."""
+        """Wait until something changed since `changes` was `seen`; False when `timeout` s ran
+        out."""
         cdef int64_t began = monotonic_ns()
         while self.log.changes == seen and self.log.state == HOT_OPEN:
             if timeout is not None and (monotonic_ns() - began) * 1e-9 >= timeout:
@@ -324,7 +328,7 @@ cdef class Appender:
         if self.log.state == HOT_OPEN:
             return 0
         if self.log.state == HOT_FORKED:
-            raise ForkedHandle("this handle belongs to the parent process: open the root again with "
+            raise ForkedHandle("this handle belongs to the parent process: open the root with "
                                "readonly=True", stream=self.stream)
         if self.log.state == HOT_CLOSED:
             raise Closed("the stream is closed: open it again", stream=self.stream)
@@ -348,7 +352,8 @@ cdef class Appender:
                 left = <int64_t> (limit_s * 1e9) - (monotonic_ns() - began)
                 if left <= 0:
                     raise NotYetDurable(
-                        f"accepted, but not durable after {limit_s} s: do not append it again, wait "
+                        f"accepted, but not durable after {limit_s} s: do not append it "
+                        "again, wait "
                         "for it", offset=next_offset - 1, level="local", stream=self.stream)
             with nogil:
                 error = hot_flush(self.log, 0, next_offset, min(left, WAIT_SLICE_NS))

@@ -19,7 +19,7 @@ cdef class CompressedSegment:
     cdef uint64_t _last_end
     cdef uint32_t _ahead         # data frames to fetch, doubling while reads are sequential
 
-    cdef Window _cached(self, uint64_t position, uint64_t min_bytes)
+    cdef Window _cached(self, uint64_t position, uint64_t bytes_min)
     cdef uint32_t _end_of_run(self, uint32_t first, uint64_t bytes_min,
                               bint sequential) noexcept
     cdef int _keep(self, Window run, uint32_t first, uint32_t last) except -1

@@ -2,7 +2,7 @@
 
 How much one call of `window` fetches:
 
-1. At least the zstd frame that holds the position, and as many more as `min_bytes` asks for.
+1. At least the zstd frame that holds the position, and as many more as `bytes_min` asks for.
 2. All pieces of a frame of the log that is longer than one zstd frame, up to 16 MiB, so that any
    record costs one fetch and a window ends where a frame of the log does.
 3. While calls follow each other, 2, 4, 8... zstd frames, up to 4 MiB of raw bytes.
@@ -221,12 +221,12 @@ cdef class CompressedSegment:
                 low = middle + 1
         return max(<uint64_t> table.entries[low].raw_position, <uint64_t> FRAMES_AT)
 
-    def window(self, uint64_t position, uint64_t min_bytes=0):
+    def window(self, uint64_t position, uint64_t bytes_min=0):
         """The segment's bytes from `position` on.
 
         Args:
             position: Raw position of a frame.
-            min_bytes: So many bytes at least, as far as there are as many before `frames_end`.
+            bytes_min: So many bytes at least, as far as there are as many before `frames_end`.
 
         Returns:
             A `Window` that begins at `position`, or None at or behind `frames_end`. It ends where a
@@ -243,15 +243,15 @@ cdef class CompressedSegment:
         fetch = self._fetch
         if position >= table.frames_end:
             return None
-        if min_bytes > table.frames_end - position:
-            min_bytes = table.frames_end - position
+        if bytes_min > table.frames_end - position:
+            bytes_min = table.frames_end - position
         with self._lock:
-            run = self._cached(position, min_bytes)
+            run = self._cached(position, bytes_min)
             if run is None:
                 sequential = self._last_end and self._last_start <= position <= self._last_end
                 first = table.find(position)
                 start = table.entries[first].raw_position
-                last = self._end_of_run(first, position + min_bytes - start, sequential)
+                last = self._end_of_run(first, position + bytes_min - start, sequential)
         if run is None:
             packed = fetch(table.at[first], table.at[last])
             run = Window(table.decompress(packed, first, last), start)
@@ -269,9 +269,9 @@ cdef class CompressedSegment:
             self._run_of.clear()
             self._held_bytes = 0
 
-    cdef Window _cached(self, uint64_t position, uint64_t min_bytes):
+    cdef Window _cached(self, uint64_t position, uint64_t bytes_min):
         cdef Window run = self._run_of.get(self._table.find(position))
-        if run is None or run.end - position < min_bytes:
+        if run is None or run.end - position < bytes_min:
             return None
         self._runs.move_to_end(run.start)
         return run

@@ -1,8 +1,8 @@
 """Decoding records from windows of a segment: one by one, or as columns.
 
-A cursor knows one segment at a time and one window of it. When it cannot go on it says why (`status`) and
-its owner gives it the next window or segment, so the same code reads mapped, ring and decompressed bytes.
-The checksum is verified each time a frame is decoded.
+A cursor knows one segment at a time and one window of it. When it cannot go on it says why
+(`status`) and its owner gives it the next window or segment, so the same code reads mapped, ring
+and decompressed bytes. The checksum is verified each time a frame is decoded.
 """
 
 import enum
@@ -77,8 +77,8 @@ cdef class RecordCursor:
         offset: The first record wanted.
         stop: Records at or behind this offset are not returned.
 
-    `enter` a segment, `load` its windows, then take records by iteration, `next_record` or `next_batch`.
-    Iteration calls `refill()` whenever it cannot go on; a subclass overrides it.
+    `enter` a segment, `load` its windows, then take records by iteration, `next_record` or
+    `next_batch`. Iteration calls `refill()` whenever it cannot go on; a subclass overrides it.
     """
 
     def __init__(self, uint64_t offset=0, uint64_t stop=0xFFFFFFFFFFFFFFFF):
@@ -207,10 +207,10 @@ cdef class RecordCursor:
             bytes_max: About so many payload bytes at most; a batch frame is never cut.
 
         Returns:
-            `(first offset, count, data, offsets, timestamps, ext_ids)`: memoryviews of the payloads back
-            to back, of `count + 1` u32 offsets into them, and of i64 / u64 columns, or one int where all
-            records share it. Batch frames are zero-copy, record frames are gathered. None with `status`
-            saying why when there is nothing.
+            `(first offset, count, data, offsets, timestamps, ext_ids)`: memoryviews of the payloads
+            back to back, of `count + 1` u32 offsets into them, and of i64 / u64 columns, or one int
+            where all records share it. Batch frames are zero-copy, record frames are gathered. None
+            with `status` saying why when there is nothing.
         """
         if not self._in_frame:
             self.status = self._next_frame()

@@ -140,7 +140,8 @@ cdef class Directory:
         self._check_open()
         if create:
             flags |= O_CREAT | O_EXCL
-        # O_NONBLOCK: a pipe planted under the name must not hang the open; it has no effect on files.
+        # O_NONBLOCK: a pipe planted under the name must not hang the open; it has no effect on
+        # files.
         check_errno(
             sys_openat(self.fd, raw, flags | O_NONBLOCK, &fd), "open", self.join(name)
         )

@@ -4,9 +4,10 @@ A reader's algorithm, for the frame that should begin at a position:
 
 1. A length of 0 means that nothing was written there yet.
 2. The length must fit the bytes at hand, and the kind must be known.
-3. The checksum covers the file's salt, the position, the header and the padded body, so that neither a
-   stale frame of an earlier lap nor one of another file or place passes. It must be checked before any
-   field is believed.
+3. The checksum covers the file's salt, the position, the header and the padded body, so that
+neither a
+   stale frame of an earlier lap nor one of another file or place passes. It must be checked before
+   any field is believed.
 4. The ordinal must be the expected one: frames follow each other without a hole.
 """
 
@@ -154,8 +155,8 @@ def scan_tail(const uint8_t[::1] data not None, *, uint64_t salt, uint64_t posit
     Returns:
         `(records, valid_bytes)`: whole records found, and the byte just past the last intact frame.
 
-    Damaged contents never raise: a bad frame ends the scan, and the caller decides by evidence whether
-    that is a torn tail. One pass, O(valid_bytes).
+    Damaged contents never raise: a bad frame ends the scan, and the caller decides by evidence
+    whether that is a torn tail. One pass, O(valid_bytes).
 
     Example:
         >>> scan_tail(bytes(64), salt=1)

@@ -1,7 +1,7 @@
 """Gathering a caller's payloads into the shape that a batch frame is written from.
 
-Everything is looked at before anything is written, so that an iterable that raises half way, or a payload
-of the wrong type, leaves the log as it was.
+Everything is looked at before anything is written, so that an iterable that raises half way, or a
+payload of the wrong type, leaves the log as it was.
 """
 
 from cpython.buffer cimport (
@@ -100,7 +100,9 @@ cdef Gathered gather_many(object payloads, object ext_ids):
     return out
 
 
-cdef int _copy_ends(Gathered out, const void *raw, str code, uint64_t count, uint64_t length) except -1:
+cdef int _copy_ends(
+    Gathered out, const void *raw, str code, uint64_t count, uint64_t length
+) except -1:
     cdef int64_t end, before = 0
     cdef uint64_t i
     cdef bint narrow = code == "i"

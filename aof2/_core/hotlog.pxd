@@ -1,8 +1,8 @@
 # The hot log: landing ring, the files it is written out to, and the two threads that do it.
 #
-# Who touches what: appends run under the GIL and own `tail`, `next_offset`, `ring_limit`, `file_limit`
-# and the active file's run. `lock` guards the list of files, `written`, `durable`, `state` and the two
-# turns (`writing`, `syncing`): one thread at a time writes out, one syncs.
+# Who touches what: appends run under the GIL and own `tail`, `next_offset`, `ring_limit`,
+# `file_limit` and the active file's run. `lock` guards the list of files, `written`, `durable`,
+# `state` and the two turns (`writing`, `syncing`): one thread at a time writes out, one syncs.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -77,7 +77,7 @@ cdef struct HotLog:
     RingHeader *next_header      # a larger ring that waits to be taken into use, or NULL
     uint8_t *next_ring
     uint64_t next_ring_bytes
-    uint64_t ring_wanted         # the ring thread was started to make one of this size; 0: it was not
+    uint64_t ring_wanted         # size that the ring thread was started for; 0: it was not
     bint ring_building           # somebody is making one
     int dirfd
     uint8_t stream_uuid[16]
@@ -105,7 +105,8 @@ cdef void hot_poke(HotLog *log) noexcept nogil
 cdef int hot_refresh(HotLog *log, uint64_t needed) noexcept nogil
 # Write out up to a coordinate; 0 or an errno (then the log is poisoned).
 cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil
-# Make everything up to a coordinate and an offset durable; ETIMEDOUT, or the errno that poisoned it.
+# Make everything up to a coordinate and an offset durable; ETIMEDOUT, or the errno that poisoned
+# it.
 cdef int hot_flush(HotLog *log, uint64_t target, uint64_t target_offset,
                    int64_t timeout_ns) noexcept nogil
 # Wait until `changes` differs from `seen`, or for a time.

@@ -1,9 +1,10 @@
 """The hot log: the landing ring is written out and synced by two threads that never take the GIL.
 
-Group commit: whoever wants durability first takes the turn to sync for all, everybody who comes meanwhile
-waits for the next turn. Order of one flush: note the next offset, note the tail, write out up to it, then
-file by file, oldest first: fdatasync, a zero-length write (a file system that shut down during the sync
-reports success there, but not here), and only then move the durable position.
+Group commit: whoever wants durability first takes the turn to sync for all, everybody who comes
+meanwhile waits for the next turn. Order of one flush: note the next offset, note the tail, write
+out up to it, then
+file by file, oldest first: fdatasync, a zero-length write (a file system that shut down during the
+sync reports success there, but not here), and only then move the durable position.
 """
 
 from libc.errno cimport ETIMEDOUT
@@ -255,7 +256,8 @@ cdef void hot_swap_ring(HotLog *log) noexcept nogil:
 
 
 cdef int _sync_files(HotLog *log, uint64_t target) noexcept nogil:
-    """Sync every file with bytes below `target`, oldest first, so that a later one never claims first.
+    """Sync every file with bytes below `target`, oldest first, so that a later one never claims
+    first.
 
     The list cannot lose files while this turn lasts; it may grow at its end.
     """
@@ -359,8 +361,9 @@ cdef int hot_confirm(HotLog *log) noexcept nogil:
 cdef void _start_writeback(HotLog *log) noexcept nogil:
     """Have the device begin with what was written out, so that the next sync has less to wait for.
 
-    On the flush thread, which holds the lock: the call can block while the device's queue is full, and
-    must not keep the other thread from emptying the ring. It is a hint, so a failure shows in the sync.
+    On the flush thread, which holds the lock: the call can block while the device's queue is full,
+    and must not keep the other thread from emptying the ring. It is a hint, so a failure shows in
+    the sync.
     """
     cdef uint64_t high = log.written, start
     cdef HotFile *file = _file_at(log, max(log.started, log.durable))
@@ -399,8 +402,8 @@ cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noe
 cdef void *_flush_thread(void *argument) noexcept nogil:
     """Flush at the interval while there is something to flush, confirm once idle, then sleep.
 
-    An append wakes this thread by passing `wake_at`. Setting it to 0 and looking at the tail once more an
-    interval later closes the window in which an append did not yet see the 0.
+    An append wakes this thread by passing `wake_at`. Setting it to 0 and looking at the tail once
+    more an interval later closes the window in which an append did not yet see the 0.
     """
     cdef HotLog *log = <HotLog *> argument
     cdef bint armed = False, confirmed = False

@@ -1,7 +1,8 @@
 # The byte layouts of every file that the core writes, shared by writers and readers.
 #
-# All integers are little-endian and unsigned unless the field says otherwise. `docs/format.md` is the
-# normative text; the sizes asserted at the end of `layout.pyx` keep the two from drifting apart.
+# All integers are little-endian and unsigned unless the field says otherwise. `docs/format.md` is
+# the normative text; the sizes asserted at the end of `layout.pyx` keep the two from drifting
+# apart.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 

@@ -1,7 +1,7 @@
 """The one log-file format: preparing a file, its static header, start block and confirmation slots.
 
-Segments and manifest chunks are the same format, so one scanner (`scan`) and one seal (`seal`) serve both.
-`docs/format.md` is the normative text.
+Segments and manifest chunks are the same format, so one scanner (`scan`) and one seal (`seal`)
+serve both. `docs/format.md` is the normative text.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -70,11 +70,12 @@ def prepare(Directory directory not None, str name not None, *, str kind, bytes 
         kind: `"segment"` or `"manifest"`.
         stream_uuid: 16 bytes.
         file_id: Segment or chunk id.
-        file_bytes: Size; every block is allocated now, so that no later write can find the disk full.
+        file_bytes: Size; every block is allocated now, so that no later write can find the disk
+            full.
         created_ns: Time stamp of the header.
 
-    Order: temporary name, allocate, static header, fdatasync, rename, sync of the directory. A failure
-    removes the temporary file and raises `OSError` (ENOSPC where there is no room).
+    Order: temporary name, allocate, static header, fdatasync, rename, sync of the directory. A
+    failure removes the temporary file and raises `OSError` (ENOSPC where there is no room).
     """
     cdef StaticHeader header
     cdef bytes magic = _MAGICS[kind]

@@ -1,4 +1,5 @@
-"""A hot segment, mapped for reading: sealed ones whole, the active one together with the landing ring.
+"""A hot segment, mapped for reading: sealed ones whole, the active one together with the landing
+ring.
 
 The mapping keeps the bytes readable after the file's name has gone. Bytes behind the END are never
 touched, because the file may be truncated there while it is mapped.
@@ -31,7 +32,8 @@ cdef class MappedSegment:
         directory, name: The file.
         ring: The stream's landing ring, for a segment that is being written; None otherwise.
 
-    Raises `FileNotFoundError` when the name has gone, `SegmentCorrupt` when header or footer do not check.
+    Raises `FileNotFoundError` when the name has gone, `SegmentCorrupt` when header or footer do not
+    check.
     """
 
     def __init__(self, Directory directory not None, str name not None, RingView ring=None):
@@ -82,7 +84,8 @@ cdef class MappedSegment:
         return self.start.ext_id
 
     def locate(self, uint64_t offset):
-        """Position of a frame border at or before the record, by the index (the front without one)."""
+        """Position of a frame border at or before the record, by the index (the front without
+        one)."""
         cdef const IndexEntry *entry
         if self.footer is None or self._index() == NULL:
             return FRAMES_AT
@@ -125,12 +128,12 @@ cdef class MappedSegment:
                 self._read[stretch] = 1
         return make_window(self._data + position, position, end - position, self)
 
-    def window(self, uint64_t position, uint64_t min_bytes=0):
+    def window(self, uint64_t position, uint64_t bytes_min=0):
         """The bytes from a position on.
 
         Args:
             position: A frame border.
-            min_bytes: Hold at least so many, where the segment has them.
+            bytes_min: Hold at least so many, where the segment has them.
 
         Returns:
             A `Window`; None where nothing is written yet.
@@ -140,7 +143,7 @@ cdef class MappedSegment:
             end = self.footer.footer.end_position + END_BYTES
             if position >= end:
                 return None
-            wanted = position + max(min_bytes, <uint64_t> 1)
+            wanted = position + max(bytes_min, <uint64_t> 1)
             return self._window_of(position, min(
                 end, (wanted + WINDOW_BYTES - 1) // WINDOW_BYTES * WINDOW_BYTES), True)
         if self._ring is None:
@@ -148,13 +151,13 @@ cdef class MappedSegment:
         coordinate = self.start.ring_base + position
         while True:
             written = self._ring.written()
-            if coordinate + max(min_bytes, <uint64_t> 1) <= written:
+            if coordinate + max(bytes_min, <uint64_t> 1) <= written:
                 return self._window_of(
                     position, min(self._bytes, written - self.start.ring_base), False)
             tail = self._ring.tail()
             if coordinate >= tail or self._ring.closed:
                 return None
-            n = min(tail - coordinate, max(<uint64_t> RING_COPY_BYTES, min_bytes))
+            n = min(tail - coordinate, max(<uint64_t> RING_COPY_BYTES, bytes_min))
             data = self._ring.copy(coordinate, n)
             if data is not None:
                 return Window(data, position)

@@ -1,8 +1,8 @@
 # The one seam between the library and the operating system.
 #
 # Every file call, every store to mapped memory and every random draw of the core goes through these
-# functions. Each asks `seam_hook` first where one is installed: a test sees the call, can fail it, or
-# cut it short. In production the cost is one predictable branch.
+# functions. Each asks `seam_hook` first where one is installed: a test sees the call, can fail it,
+# or cut it short. In production the cost is one predictable branch.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy

@@ -1,4 +1,5 @@
-"""The one seam between the library and the operating system: every call, in one place, can be watched."""
+"""The one seam between the library and the operating system: every call, in one place, can be
+watched."""
 
 import os
 
@@ -64,7 +65,8 @@ cdef extern from * nogil:
     #ifdef __linux__
         uintptr_t start = (uintptr_t)address & ~(uintptr_t)4095;
         size_t length = n + ((uintptr_t)address - start);
-        if (madvise((void *)start, length, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0) return 0;
+        int advice = writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+        if (madvise((void *)start, length, advice) == 0) return 0;
         if (errno != EINVAL) return errno;
     #endif
         for (size_t i = 0; i < n; i += 4096) {
@@ -144,9 +146,9 @@ def set_seam_hook(hook):
     """Install (or with None remove) a callable that sees every call to the operating system.
 
     Args:
-        hook: `hook(op, fd, name, position, data, n)`; `op` is one of `OP_NAMES`. It returns None or 0
-            to let the call pass, an errno to make it fail, or `-k` to let only `k` bytes of a write
-            pass. It may be called from threads of the core.
+        hook: `hook(op, fd, name, position, data, n)`; `op` is one of `OP_NAMES`. It returns None or
+            0 to let the call pass, an errno to make it fail, or `-k` to let only `k` bytes of a
+            write pass. It may be called from threads of the core.
 
     Returns:
         The hook that was installed before, or None. One hook serves the whole process.
@@ -348,7 +350,8 @@ cdef int check_errno(int error, str doing, object path) except -1:
 
 
 def lower_thread_priority():
-    """Let the calling thread run only when threads of ordinary priority leave time (Linux: nice 10)."""
+    """Let the calling thread run only when threads of ordinary priority leave time (Linux: nice
+    10)."""
     check_errno(aof2_lower_priority(), "lower a thread's priority", None)
 
 

@@ -1,8 +1,9 @@
 """Putting frames into the landing ring: one copy, one checksum pass, one ordered store.
 
-The caller holds the GIL, which is what keeps appends of several threads apart; nothing here takes a lock
-except a change of file. A frame becomes visible in this order: body, header without its length, the zero
-length of the next frame, then this frame's length with release order, then the tail, then the next offset.
+The caller holds the GIL, which is what keeps appends of several threads apart; nothing here takes a
+lock except a change of file. A frame becomes visible in this order: body, header without its
+length, the zero length of the next frame, then this frame's length with release order, then the
+tail, then the next offset.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

@@ -1,7 +1,8 @@
-"""Making a landing ring: a preallocated, prefaulted file, mapped twice in a row behind a header page.
+"""Making a landing ring: a preallocated, prefaulted file, mapped twice in a row behind a header
+page.
 
-It is made under a temporary name, so that a thread can prepare a larger ring while appends go on in the
-old one; taking it into use is a rename and a few stores.
+It is made under a temporary name, so that a thread can prepare a larger ring while appends go on in
+the old one; taking it into use is a rename and a few stores.
 """
 
 from libc.stdint cimport uint8_t, uint64_t

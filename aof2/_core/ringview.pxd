@@ -15,5 +15,6 @@ cdef class RingView:
 # Where the byte of a ring coordinate lies, and how many follow it in memory.
 cdef const uint8_t *ring_at(RingView ring, uint64_t coordinate, uint64_t *available) noexcept nogil
 # Map a ring file's data twice in a row behind one reservation; 0 or an errno.
-cdef int map_ring(int fd, uint64_t ring_bytes, bint writable, void **header, void **data) noexcept nogil
+cdef int map_ring(int fd, uint64_t ring_bytes, bint writable, void **header,
+                  void **data) noexcept nogil
 cdef void unmap_ring(void *header, void *data, uint64_t ring_bytes) noexcept nogil

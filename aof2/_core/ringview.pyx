@@ -1,7 +1,7 @@
 """Reading a landing ring: the newest bytes of a stream, before they are written out.
 
-The writer may overwrite the oldest bytes while they are being read, so every copy is checked afterwards
-against the oldest coordinate still held; the frames' own checksums are the second line.
+The writer may overwrite the oldest bytes while they are being read, so every copy is checked
+afterwards against the oldest coordinate still held; the frames' own checksums are the second line.
 """
 
 import os
@@ -135,7 +135,8 @@ cdef class RingView:
         """Copy `n` bytes from a coordinate on.
 
         Returns:
-            The bytes, or None when the ring no longer holds them all: they are in the segment file then.
+            The bytes, or None when the ring no longer holds them all: they are in the segment file
+            then.
         """
         if n > self.ring_bytes:
             return None

@@ -24,6 +24,7 @@ cdef int run_add(Run *run, uint64_t position, uint32_t count, int64_t timestamp_
 # The entry of the last indexed frame whose ordinal is at or below `ordinal`, or NULL.
 cdef const IndexEntry *run_find(const IndexEntry *entries, uint32_t count,
                                 uint64_t ordinal) noexcept nogil
-# The entry before which every frame's timestamp is below `timestamp_ns`, or NULL: start at the front.
+# The entry before which every frame's timestamp is below `timestamp_ns`, or NULL: start at the
+# front.
 cdef const IndexEntry *run_find_time(const IndexEntry *entries, uint32_t count,
                                      int64_t timestamp_ns) noexcept nogil

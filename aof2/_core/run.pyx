@@ -1,11 +1,11 @@
 """Totals and sparse index of a run of frames.
 
-One index entry stands for the first frame that begins in each `INDEX_STEP_BYTES` of frames, so that a
-lookup in an open segment costs a binary search and a walk over at most that many bytes.
+One index entry stands for the first frame that begins in each `INDEX_STEP_BYTES` of frames, so that
+a lookup in an open segment costs a binary search and a walk over at most that many bytes.
 """
 
 from libc.errno cimport ENOMEM
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
@@ -16,7 +16,7 @@ from aof2._core.layout cimport FRAMES_AT, INDEX_STEP_BYTES, IndexEntry
 cdef void run_init(Run *run) noexcept nogil:
     memset(run, 0, sizeof(Run))
     run.next_entry_at = FRAMES_AT
-    run.max_timestamp_ns = -0x7FFFFFFFFFFFFFFF - 1
+    run.max_timestamp_ns = INT64_MIN
 
 
 cdef void run_free(Run *run) noexcept nogil:

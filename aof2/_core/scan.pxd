@@ -11,7 +11,7 @@ cdef class Scan:
     cdef bint run_taken                  # the run now belongs to a writer
     cdef readonly LogHeader header
     cdef readonly StartInfo start
-    cdef readonly uint64_t end_position  # X: the first position without a valid frame, or of the END
+    cdef readonly uint64_t end_position  # X: first position without a valid frame, or END
     cdef readonly bint whole             # an END frame stands at X
     cdef readonly uint64_t torn_end      # just past the last byte behind X that is not zero, or X
     cdef readonly uint64_t slot_n        # of the newest confirmation slot; 0: there is none

@@ -21,7 +21,8 @@ cdef enum:
 
 
 cdef class Scan:
-    """What a scan of a started file found: its valid prefix, and what the file says about itself."""
+    """What a scan of a started file found: its valid prefix, and what the file says about
+    itself."""
 
     def __cinit__(self):
         run_init(&self.run)
@@ -189,8 +190,8 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
         ring: The stream's landing ring, for frames that were not written out when the process died.
 
     Returns:
-        A `Scan`; None for a file that was prepared but never started (no start block, or no valid frame).
-        A file whose header is damaged raises `SegmentCorrupt` or `ManifestCorrupt`.
+        A `Scan`; None for a file that was prepared but never started (no start block, or no valid
+        frame). A file whose header is damaged raises `SegmentCorrupt` or `ManifestCorrupt`.
 
     One pass of `pread`; O(bytes written).
     """

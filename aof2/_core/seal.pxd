@@ -17,7 +17,8 @@ cdef uint64_t footer_position(uint64_t end_position, uint64_t index_count) noexc
 cdef uint64_t encode_end(uint8_t *target, uint64_t salt, uint64_t position, uint32_t ordinal,
                          int64_t timestamp_ns, uint64_t durable_position,
                          uint64_t chain_crc) noexcept nogil
-# Index and footer behind the END that is already in the file, in the order of a seal; 0 or an errno.
+# Index and footer behind the END that is already in the file, in the order of a seal; 0 or an
+# errno.
 cdef int write_seal(int fd, const uint8_t *stream_uuid, uint64_t file_id, uint64_t salt,
                     uint64_t base_offset, uint64_t ext_id, Run *run, uint64_t end_position,
                     uint64_t coordinator_watermark, bint flush_failure, Footer *out) noexcept nogil

@@ -1,4 +1,5 @@
-"""Sealing a log file: END, index, footer; reading footers; the pointer to the newest sealed segment."""
+"""Sealing a log file: END, index, footer; reading footers; the pointer to the newest sealed
+segment."""
 
 import os
 from typing import NamedTuple
@@ -87,6 +88,7 @@ cdef int write_seal(
     bint flush_failure, Footer *out,
 ) noexcept nogil:
     cdef uint64_t at = footer_position(end_position, run.entry_count)
+    cdef uint64_t before_crc64 = 0
     cdef int error
     memset(out, 0, sizeof(Footer))
     memcpy(out.magic, <const char *> b"AOF2FOOT", 8)
@@ -108,12 +110,13 @@ cdef int write_seal(
     out.index_position = end_position + END_BYTES
     out.index_count = run.entry_count
     out.chain_crc = run.chain_crc
-    # Index, footer, fdatasync, truncate, fdatasync: a crash before the first sync leaves an END without
-    # a footer, which a reopen finishes; after it, the footer is found at either size.
+    # Index, footer, fdatasync, truncate, fdatasync: a crash before the first sync leaves an END
+    # without a footer, which a reopen finishes; after it, the footer is found at either size.
     error = sys_pwrite(fd, run.entries, run.entry_count * sizeof(IndexEntry), out.index_position)
     if error == 0:
-        error = _crc_of_file(fd, at, &out.before_crc64)
+        error = _crc_of_file(fd, at, &before_crc64)
     if error == 0:
+        out.before_crc64 = before_crc64
         out.crc64 = crc64(0, out, sizeof(Footer) - 8)
         error = sys_pwrite(fd, out, sizeof(Footer), at)
     if error == 0:
@@ -215,8 +218,8 @@ def read_footer(Directory directory not None, str name not None, Scan scan=None)
 
     Args:
         directory, name: The file.
-        scan: A scan that found an END: the footer is then also looked for behind it, at the file's full
-            size (a crash came between the footer and the truncation).
+        scan: A scan that found an END: the footer is then also looked for behind it, at the file's
+            full size (a crash came between the footer and the truncation).
 
     Returns:
         A `FooterInfo`, or None when there is no good footer.
@@ -241,8 +244,9 @@ def finish(Directory directory not None, str name not None, Scan scan not None, 
            int64_t now_ns, uint64_t coordinator_watermark=0, bint flush_failure=False):
     """Seal a scanned file where its valid prefix ends.
 
-    The range that no flush is known to have covered is written again with the same bytes and synced first:
-    after a process kill it may be in the page cache only, and after a failed sync the cache may lie.
+    The range that no flush is known to have covered is written again with the same bytes and synced
+    first: after a process kill it may be in the page cache only, and after a failed sync the cache
+        may lie.
 
     Returns:
         The new `FooterInfo`. Doing it again, or after being cut itself, ends the same.
@@ -267,7 +271,8 @@ def finish(Directory directory not None, str name not None, Scan scan not None, 
         with nogil:
             error = write_seal(
                 fd, uuid, scan.header.file_id, scan.header.salt,
-                scan.start.base_offset, scan.start.ext_id, &scan.run, scan.end_position, coordinator_watermark, flush_failure, &footer,
+                scan.start.base_offset, scan.start.ext_id, &scan.run, scan.end_position,
+                coordinator_watermark, flush_failure, &footer,
             )
         check_errno(error, "seal", scan.header.path)
         return read_footer_fd(fd, scan.header,
@@ -359,7 +364,8 @@ def decode_pointer(bytes data not None, bytes stream_uuid not None):
     """Read `current.sealed`.
 
     Returns:
-        A `PointerInfo`, or None when the bytes are damaged or of another stream: the pointer is a hint.
+        A `PointerInfo`, or None when the bytes are damaged or of another stream: the pointer is a
+        hint.
     """
     cdef SealedPointer raw
     if len(data) != sizeof(raw):

@@ -1,11 +1,12 @@
 """The writer of a stream's segments: rollover, landing ring, seal, close.
 
-What the writer cannot decide it asks its host: a spare segment when the active one is half full, and
-what an append should be told when there is none. A host has these methods:
+What the writer cannot decide it asks its host: a spare segment when the active one is half full,
+and what an append should be told when there is none. A host has these methods:
 
 * `on_half_full(segment_id)`: prepare the next segment.
 * `on_rolled(segment_id)`: a segment got its END and can be sealed.
-* `on_no_segment(frame_bytes) -> WouldBlockKind`: no spare can take a frame of that size; ask for one, and
+* `on_no_segment(frame_bytes) -> WouldBlockKind`: no spare can take a frame of that size; ask for
+one, and
   say what the append waits for, or raise `StorageFull`.
 * `on_waiting(kind, waited_s)`: a blocking call has waited for this long.
 * `on_ring(ring_bytes)`: the landing ring has a new size.
@@ -75,8 +76,8 @@ cdef class SegmentWriter(Appender):
         time: Where time stamps come from.
         stream_uuid, root_id, epoch, ext_id: Written into headers and start blocks.
         next_offset: Offset of the next record.
-        previous: `(segment id, END position, end offset, chain crc)` of the last sealed segment, or None.
-        interval_s, confirm_interval_s, unflushed_bytes_max, ring_bytes, ring_bytes_max,
+        previous: `(segment id, END position, end offset, chain crc)` of the last sealed segment, or
+        None. interval_s, confirm_interval_s, unflushed_bytes_max, ring_bytes, ring_bytes_max,
         record_bytes_max, batch_bytes_max, default_timeout_s: Of the configuration.
         segment_bytes_max: Size of the largest segment; no frame may be larger than its room.
     """
@@ -189,7 +190,8 @@ cdef class SegmentWriter(Appender):
         error = sys_pwrite(file.fd, &block, sizeof(block), START_AT)
         if error:
             raise RolloverFailed(
-                f"the next segment's start block could not be written ({os.strerror(error)}); nothing "
+                f"the next segment's start block could not be written ({os.strerror(error)}); "
+                "nothing "
                 "was appended", stream=self.stream, segment=file.file_id, path=self.directory.path)
         return 0
 
@@ -282,8 +284,8 @@ cdef class SegmentWriter(Appender):
                 break
         if log.next_header == NULL:
             return 0
-        # A crash before the rename finds the old ring, whose frames are all written out; after it an
-        # empty one.
+        # A crash before the rename finds the old ring, whose frames are all written out; after it
+        # an empty one.
         self.directory.rename(TEMPORARY_NAME, RING_NAME)
         with nogil:
             hot_swap_ring(log)
@@ -300,8 +302,8 @@ cdef class SegmentWriter(Appender):
         """Seal a segment that has its END: flush it, write index and footer.
 
         Returns:
-            A `FooterInfo`; None for a segment that was retired already. It stays among `unsealed` until
-            `retire`, so that a reader finds it here or in the manifest's index at any moment.
+            A `FooterInfo`; None for a segment that was retired already. It stays among `unsealed`
+            until `retire`, so that a reader finds it here or in the manifest's index at any moment.
         """
         cdef HotFile *file = self._find(segment_id)
         cdef HotLog *log = self.log
@@ -333,7 +335,8 @@ cdef class SegmentWriter(Appender):
         return info
 
     def retire(self, uint64_t segment_id):
-        """Let go of the oldest segment, once it is sealed and whoever looks for it finds it elsewhere."""
+        """Let go of the oldest segment, once it is sealed and whoever looks for it finds it
+        elsewhere."""
         cdef HotFile *file = self.log.oldest
         cdef HotLog *log = self.log
         if file == NULL or file.file_id != segment_id or not file.sealed:
@@ -350,7 +353,8 @@ cdef class SegmentWriter(Appender):
         free(file)
 
     def unsealed(self):
-        """`[(segment id, base offset, end offset, bytes written, has END, salt, ring base, ext_id)]`."""
+        """`[(segment id, base offset, end offset, bytes written, has END, salt, ring base,
+        ext_id)]`."""
         cdef HotFile *file = self.log.oldest
         out = []
         while file != NULL:
@@ -362,7 +366,8 @@ cdef class SegmentWriter(Appender):
         return out
 
     def locate(self, uint64_t segment_id, uint64_t offset):
-        """A frame border at or before the record, in a segment that is not sealed; None if it is."""
+        """A frame border at or before the record, in a segment that is not sealed; None if it
+        is."""
         cdef HotFile *file = self._find(segment_id)
         cdef const IndexEntry *entry
         if file == NULL:
@@ -395,7 +400,8 @@ cdef class SegmentWriter(Appender):
     def close(self):
         """Flush, state the durable position in the file, stop the threads; again is harmless.
 
-        A poisoned or forked writer only stops. The ring is removed: the segment files have everything.
+        A poisoned or forked writer only stops. The ring is removed: the segment files have
+        everything.
         """
         cdef HotLog *log = self.log
         cdef int error = 0

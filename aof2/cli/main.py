@@ -6,6 +6,7 @@ traceback.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import NoReturn
 
@@ -14,11 +15,12 @@ EXTRAS = ("click", "rich")
 
 def main() -> NoReturn:
     """Run `aof2-admin` with the arguments of this process, and exit with its code."""
-    try:
-        from aof2.cli.group import admin
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRAS:
-            raise
-        sys.exit(f"error: the command line needs {error.name}: pip install 'aof2[cli]'")
+    for name in EXTRAS:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            sys.exit(f"error: the command line needs {name}: pip install 'aof2[cli]'")
+    from aof2.cli.group import admin
+
     admin(prog_name="aof2-admin")
     raise AssertionError("click ends the process")

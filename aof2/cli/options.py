@@ -12,7 +12,7 @@ import click
 
 import aof2
 from aof2.cli.failure import NOT_FOUND, Failure
-from aof2.reader import Place
+from aof2.places import Place
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,7 +14,7 @@ import aof2
 from aof2.cli.options import PlaceType, common, open_readonly
 from aof2.cli.output import record_json
 from aof2.cli.progress import progress
-from aof2.reader import Place
+from aof2.places import Place
 
 PIECE_BYTES = 1 << 20
 

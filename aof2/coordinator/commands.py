@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 from aof2.types import Tier
 
@@ -27,7 +26,8 @@ class Rollover:
     """Seal a segment that got its END.
 
     Enqueued by: the planner, for the oldest ended segment of a stream.
-    Effect:      index, footer, pointer and `SealSegment` are durable; whoever waits for the seal wakes.
+    Effect:      index, footer, pointer and `SealSegment` are durable; whoever waits for the seal
+    wakes.
     Idempotent:  a sealed segment is left as it is.
     """
 
@@ -54,7 +54,8 @@ class Upload:
 
     Enqueued by: the planner, once a segment has a warm copy and there is a tier 2.
     Effect:      residency gains COLD.
-    Idempotent:  the key is recorded before the first attempt and used again; the store creates once.
+    Idempotent:  the key is recorded before the first attempt and used again; the store creates
+    once.
     """
 
     stream: str
@@ -75,4 +76,4 @@ class Evict:
     tier: Tier
 
 
-Command = Union[Prepare, Rollover, Compress, Upload, Evict]
+Command = Prepare | Rollover | Compress | Upload | Evict

@@ -1,7 +1,7 @@
 """Command handlers: straight-line functions that do one command, with the order of durable steps.
 
-A handler knows nothing of threads, retries, timing or logging: the runtime has those. It returns when the
-command is done or has become pointless, and raises when it should be tried again.
+A handler knows nothing of threads, retries, timing or logging: the runtime has those. It returns
+when the command is done or has become pointless, and raises when it should be tried again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def handle_prepare(command: Prepare, stream: StreamInstance, ctx: Context) -> No
         stream.hot.evict(old)
     segment_id = stream.spare_id + 1
     try:
-        # The file is whole (allocated, header synced, named, directory synced) before it is offered.
+        # The file is whole (allocated, header synced, named, directory synced) before it is
+        # offered.
         stream.hot.prepare(segment_id, command.segment_bytes, ctx.clock.now_ns())
     except BaseException:
         ctx.tier0.release(command.segment_bytes)
@@ -57,8 +58,8 @@ def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> 
     ended = {u.segment_id: u for u in stream.unsealed()}.get(command.segment)
     if ended is None:
         return
-    # Flush, index, footer, fdatasync, truncate, fdatasync. A crash after any of these is finished by
-    # recovery, which derives the record from the footer.
+    # Flush, index, footer, fdatasync, truncate, fdatasync. A crash after any of these is finished
+    # by recovery, which derives the record from the footer.
     footer = writer.finish_seal(command.segment, watermark)
     if footer is None:
         return

@@ -10,7 +10,8 @@ from aof2.types import Tier
 
 @dataclass(frozen=True, slots=True)
 class SegmentView:
-    """A local copy of a sealed segment: its size in bytes, and whether another tier has a good one."""
+    """A local copy of a sealed segment: its size in bytes, and whether another tier has a good
+    one."""
 
     segment: int
     bytes: int
@@ -57,9 +58,9 @@ class View:
 def plan(view: View) -> list[Command]:
     """What to do now.
 
-    Room that a wanted spare or a compression needs and that the budget does not have is made by evicting
-    copies that another tier keeps; nothing else is ever evicted. Commands that are under way are planned
-    again and again, the queue knows them.
+    Room that a wanted spare or a compression needs and that the budget does not have is made by
+    evicting copies that another tier keeps; nothing else is ever evicted. Commands that are under
+    way are planned again and again, the queue knows them.
 
     Example:
         >>> plan(View((StreamView("a", ended=(3, 4)),), 0, 10, 9, 0, 10))
@@ -96,7 +97,8 @@ def plan(view: View) -> list[Command]:
 
 
 def _evictions(view: View, tier: Tier, missing: int) -> list[Command]:
-    """Evictions in the order of each stream's list, one stream after the other, until enough is free."""
+    """Evictions in the order of each stream's list, one stream after the other, until enough is
+    free."""
     out: list[Command] = []
     queues = [
         [copy for copy in (stream.hot if tier is Tier.HOT else stream.warm) if copy.elsewhere]
@@ -104,7 +106,7 @@ def _evictions(view: View, tier: Tier, missing: int) -> list[Command]:
     ]
     names = [stream.name for stream in view.streams]
     while missing > 0 and any(queues):
-        for name, queue in zip(names, queues):
+        for name, queue in zip(names, queues, strict=True):
             if queue and missing > 0:
                 copy = queue.pop(0)
                 out.append(Evict(name, copy.segment, tier))

@@ -15,7 +15,8 @@ QUICK_MAX = 2
 
 
 def identity(command: Command) -> Hashable:
-    """What makes a command the same work: of one stream's preparations and seals only one runs at a time.
+    """What makes a command the same work: of one stream's preparations and seals only one runs at a
+    time.
 
     What a second one would have done is planned again when the first has ended.
     """
@@ -27,8 +28,8 @@ def identity(command: Command) -> Hashable:
 class CommandQueue:
     """Commands that wait, that run, and that pause after a failure.
 
-    The same work is in it at most once, whichever of the three it is. Not safe for threads: the runtime
-    has the lock.
+    The same work is in it at most once, whichever of the three it is. Not safe for threads: the
+    runtime has the lock.
 
     Example:
         >>> queue = CommandQueue()

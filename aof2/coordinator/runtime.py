@@ -73,7 +73,8 @@ class Coordinator:
             return not pending and not any(only(c) for c in self._queue.running)
 
     def stop(self, timeout_s: float) -> list[Command]:
-        """End the workers; commands that do not end in time are returned, the next open finds them."""
+        """End the workers; commands that do not end in time are returned, the next open finds
+        them."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()

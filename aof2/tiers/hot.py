@@ -84,7 +84,8 @@ class HotTier:
         except FileNotFoundError:
             return None
         except ValueError:
-            # Half made when the machine stopped; its contents are in the segment files or never were.
+            # Half made when the machine stopped; its contents are in the segment files or never
+            # were.
             return None
 
     def write_pointer(self, segment_id: int, footer: FooterInfo, epoch: int) -> None:

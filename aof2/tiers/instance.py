@@ -295,7 +295,7 @@ class StreamInstance:
         with self.changed:
             touched = list(self._touched)
             recent = {segment_id: at for at, segment_id in enumerate(touched)}
-        return sorted(self.hot.sizes, key=lambda segment_id: (recent.get(segment_id, -1), segment_id))
+        return sorted(self.hot.sizes, key=lambda number: (recent.get(number, -1), number))
 
     def forget(self, segment_id: int) -> None:
         """Drop what was remembered about a segment that is no longer hot."""

@@ -1,4 +1,5 @@
-"""The unsealed end of a stream that another process may be writing, as its files and ring show it."""
+"""The unsealed end of a stream that another process may be writing, as its files and ring show
+it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from aof2.tiers.hot import HotTier
 
 @dataclass(frozen=True, slots=True)
 class Unsealed:
-    """A segment that was started and is not sealed: the active one, or one that waits for its seal."""
+    """A segment that was started and is not sealed: the active one, or one that waits for its
+    seal."""
 
     segment_id: int
     base_offset: int
@@ -21,7 +23,8 @@ class Unsealed:
 
 
 class ReadonlyTail:
-    """Started segments behind the sealed ones; it applies the recovery rule in memory and writes nothing.
+    """Started segments behind the sealed ones; it applies the recovery rule in memory and writes
+    nothing.
 
     Attributes:
         segments: What was found, oldest first.
@@ -65,7 +68,8 @@ class ReadonlyTail:
             )
 
     def offsets(self, ring: RingView | None, sealed_end: int) -> tuple[int, int]:
-        """`(next offset, durable offset)`; from the ring while somebody writes, else from the files."""
+        """`(next offset, durable offset)`; from the ring while somebody writes, else from the
+        files."""
         if ring is None or ring.closed:
             end = self.segments[-1].end_offset if self.segments else sealed_end
             return end, end

@@ -176,7 +176,7 @@ def test_sequential_reads_fetch_more_at_a_time_up_to_a_bound(tmp_path):
 
 
 def test_a_window_grows_to_the_bytes_asked_for(tmp_path):
-    """Goal: `min_bytes` is met across frames, and cut at the end of the frames of the log."""
+    """Goal: `bytes_min` is met across frames, and cut at the end of the frames of the log."""
     segment, directory, _ = made(tmp_path, items_of([bytes([i]) * 900 for i in range(100)]))
     reader = open_warm(directory, WARM)
     whole = segment.data[FRAMES_AT : segment.frames_end]

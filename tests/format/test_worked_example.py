@@ -11,8 +11,8 @@ import pytest
 from aof2._core import logfile, seal
 from aof2._core.checksum import crc64nvme
 from aof2._core.cursor import RecordCursor
-from aof2._core.mapping import MappedSegment
 from aof2._core.directory import Directory
+from aof2._core.mapping import MappedSegment
 from aof2._core.scan import scan
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "format.md"

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aof2._core.manifest import RecordType as T
 from aof2._core.directory import Directory
+from aof2._core.manifest import RecordType as T
 from aof2._core.timesource import ManualTime
 from aof2.manifest.index import Index
 from aof2.manifest.log import Manifest

@@ -1,0 +1,50 @@
+"""`aof2-admin` as a user runs it: a process of its own, with its streams and exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ADMIN = [sys.executable, "-W", "error", "-m", "aof2.cli"]
+TIMEOUT_S = 60
+
+
+def environment() -> dict[str, str]:
+    """This process's variables without those that would configure aof2."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AOF2_")}
+
+
+def admin(
+    *arguments: str | Path, stdin: bytes = b"", code: int = 0
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end and check its exit code."""
+    done = subprocess.run(
+        [*ADMIN, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        env=environment(),
+    )
+    assert done.returncode == code, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    return done
+
+
+def admin_json(*arguments: str | Path, stdin: bytes = b"") -> Any:
+    """What a command with `--json` says, for those that write one document."""
+    return json.loads(admin(*arguments, "--json", stdin=stdin).stdout)
+
+
+def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command and leave it running."""
+    return subprocess.Popen(
+        [*ADMIN, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        **options,
+    )
