@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from aof2.errors import WouldBlock
 from aof2.flushing import Flushing
 from aof2.handle import Timeout
+from aof2.writer import size_limits
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 EXTEND_RECORDS = 1000
 EXTEND_BYTES = 256 * 1024
+BATCH_HEAD_BYTES = 64
+BATCH_ENTRY_BYTES = 4
+"""What a batch takes beside its payloads, so that it fits where the payloads alone just do."""
 YIELD_S = 0.001
 
 
@@ -166,18 +170,27 @@ class Appending(Flushing):
             The `range` from the first to the last of them. Records of other threads may lie between
             two batches. An iterable that raises leaves the batches before it appended.
         """
+        self._writer()
+        if isinstance(payloads, (bytes, bytearray, memoryview, str)):
+            raise TypeError(
+                f"extend takes an iterable of payloads, not one {type(payloads).__name__}: "
+                "use append, or put it into a list"
+            )
         first = following = self.next_offset
         batch: list[Buffer] = []
-        size = 0
+        size = BATCH_HEAD_BYTES
         empty = True
         limit = min(EXTEND_BYTES, size_limits(self._config)[1])
         for payload in payloads:
+            if isinstance(payload, str):
+                raise TypeError("a payload is a str: encode it first, e.g. text.encode()")
             more = len(payload) if isinstance(payload, bytes) else memoryview(payload).nbytes
+            more += BATCH_ENTRY_BYTES
             # A large record goes alone: it may be larger than a batch may be.
             if batch and (len(batch) >= EXTEND_RECORDS or size + more > limit):
                 span = self._extend_by(batch, timeout)
                 first, following, empty = (span.start if empty else first), span.stop, False
-                batch, size = [], 0
+                batch, size = [], BATCH_HEAD_BYTES
             batch.append(payload)
             size += more
         if batch:

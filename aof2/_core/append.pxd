@@ -22,9 +22,10 @@ cdef class Appender:
 
     cdef object _append(self, object payload, object ext_id, bint nowait, object timeout)
     cdef object _append_batch(self, Gathered batch, object ext_id, bint nowait, object timeout)
-    cdef int _put(self, const uint8_t *data, uint64_t n, Gathered batch, object ext_id) except -1
+    cdef int _put(self, const uint8_t *data, uint64_t n, Gathered batch, object ext_id,
+                  uint64_t *after) except -1
     cdef int _retry_until_put(self, const uint8_t *data, uint64_t n, Gathered batch,
-                              object ext_id, bint nowait, object timeout) except -1
+                              object ext_id, bint nowait, object timeout, uint64_t *after) except -1
     cdef int _remedy(self, int status, uint64_t total, bint nowait, int64_t began, object timeout,
                      uint64_t seen) except -1
     cdef object _blocked(self, object kind, double retry_after_s)

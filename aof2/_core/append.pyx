@@ -164,11 +164,13 @@ cdef class Appender:
     cdef object _append(self, object payload, object ext_id, bint nowait, object timeout):
         """Append one record by the way that can wait; any buffer, any reason."""
         cdef Py_buffer view
+        cdef uint64_t after
         if isinstance(payload, str):
             raise TypeError("payload is a str: encode it first, e.g. text.encode()")
         try:
             PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-        except BufferError as error:
+        except (BufferError, ValueError) as error:
+            # numpy raises ValueError where others raise BufferError.
             raise TypeError("payload must be a C-contiguous buffer") from error
         try:
             if <uint64_t> view.len > self.record_bytes_max:
@@ -179,13 +181,13 @@ cdef class Appender:
                     stream=self.stream,
                 )
             self._retry_until_put(<const uint8_t *> view.buf, view.len, None, ext_id, nowait,
-                                  timeout)
-            return self.log.next_offset - 1
+                                  timeout, &after)
+            return after - 1
         finally:
             PyBuffer_Release(&view)
 
     cdef object _append_batch(self, Gathered batch, object ext_id, bint nowait, object timeout):
-        cdef uint64_t total
+        cdef uint64_t total, after
         cdef bint ids = batch.source.ext_ids != NULL
         if batch.source.data_bytes > self.batch_bytes_max:
             raise RecordTooLarge(
@@ -203,11 +205,11 @@ cdef class Appender:
         if batch.source.count == 0:
             self._check_running()
             return range(self.log.next_offset, self.log.next_offset)
-        self._retry_until_put(NULL, 0, batch, ext_id, nowait, timeout)
-        return range(self.log.next_offset - batch.source.count, self.log.next_offset)
+        self._retry_until_put(NULL, 0, batch, ext_id, nowait, timeout, &after)
+        return range(after - batch.source.count, after)
 
     cdef int _put(
-        self, const uint8_t *data, uint64_t n, Gathered batch, object ext_id
+        self, const uint8_t *data, uint64_t n, Gathered batch, object ext_id, uint64_t *after
     ) except -1:
         cdef int status
         cdef bint has_ext_id = ext_id is not None
@@ -217,13 +219,15 @@ cdef class Appender:
             status = put_record(self.log, data, n, has_ext_id, number, now_ns)
         else:
             status = put_batch(self.log, &batch.source, has_ext_id, number, now_ns)
+        # Before the host is called, which lets other threads append.
+        after[0] = self.log.next_offset
         if status == PUT_OK and self.log.tail >= self.log.wake_at:
             self._poke()
         return status
 
     cdef int _retry_until_put(
         self, const uint8_t *data, uint64_t n, Gathered batch, object ext_id, bint nowait,
-        object timeout,
+        object timeout, uint64_t *after,
     ) except -1:
         """Put the frame, doing or waiting for whatever is missing in between."""
         cdef uint64_t total, seen
@@ -237,7 +241,7 @@ cdef class Appender:
         while True:
             # Noted before the attempt, so that a change between it and the wait is not missed.
             seen = self.log.changes
-            status = self._put(data, n, batch, ext_id)
+            status = self._put(data, n, batch, ext_id, after)
             if status == PUT_OK:
                 return 0
             self._remedy(status, pad8(total), nowait, began, timeout, seen)

@@ -123,8 +123,16 @@ cdef Gathered gather_packed(object data, object ends, object ext_ids):
     cdef uint64_t count
     if isinstance(data, str):
         raise TypeError("data is a str: encode it first, e.g. text.encode()")
-    PyObject_GetBuffer(data, &out._data, PyBUF_SIMPLE)
-    PyObject_GetBuffer(ends, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    try:
+        PyObject_GetBuffer(data, &out._data, PyBUF_SIMPLE)
+    except (BufferError, ValueError) as error:
+        raise TypeError("data must be a C-contiguous buffer") from error
+    if not PyObject_CheckBuffer(ends):
+        raise TypeError("ends must be a one-dimensional int32 or int64 array")
+    try:
+        PyObject_GetBuffer(ends, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    except (BufferError, ValueError) as error:
+        raise TypeError("ends must be a C-contiguous array") from error
     try:
         code = (<bytes> view.format).decode() if view.format != NULL else "B"
         if view.ndim != 1 or code not in ("i", "l", "q") or view.itemsize not in (4, 8):
