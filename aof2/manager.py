@@ -50,6 +50,8 @@ class AofManager:
     One process writes to a root; any number read it with `readonly=True`. A context manager, also
     `async with`. Safe to use from many threads.
 
+    Example, and more in `README.md`:
+
     ```python
     with aof2.open("data") as manager:
         manager.stream("orders").append(b"first")

@@ -26,6 +26,8 @@ class Aof(Appending):
     Calls that wait come as `x(timeout=)`, `x_nowait()` and `x_async()`. `WouldBlock` means that
     nothing was accepted; `NotYetDurable` that the record was.
 
+    Example, and more in `docs/reading.md`:
+
     ```python
     offset = log.append(b"order 1")
     log.wait(offset, "local")

@@ -25,11 +25,10 @@ from aof2._core.hotlog cimport (
     PUT_OK,
     PUT_RING_FULL,
     hot_announce,
-    hot_flush,
     hot_poke,
-    hot_wait_change,
     hot_want_ring,
 )
+from aof2._core.hotsync cimport hot_flush, hot_wait_change
 from aof2._core.layout cimport FRAME_HEADER_BYTES, FRAMES_AT, pad8
 from aof2._core.logfile cimport frames_limit
 from aof2._core.put cimport put_batch, put_record

@@ -1,4 +1,4 @@
-"""A whole file, mapped for reading: the body of an upload, without a copy of it in memory."""
+"""A whole file, mapped for reading: it can be sent on without a copy of it in memory."""
 
 import os
 

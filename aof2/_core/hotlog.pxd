@@ -17,6 +17,9 @@ cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_t:
         pass
 
+cdef enum:
+    WRITEBACK_BYTES = 4194304    # so much unsynced is worth telling the device to begin
+
 cdef enum HotState:
     HOT_OPEN = 0
     HOT_CLOSED = 1
@@ -95,22 +98,16 @@ cdef struct HotLog:
     pthread_t flush_thread
     pthread_t ring_thread
 
+# The file whose bytes lie at a coordinate; the caller holds the lock.
+cdef HotFile *hot_file_at(HotLog *log, uint64_t coordinate) noexcept nogil
 cdef HotLog *hot_new() noexcept nogil
 cdef void hot_free(HotLog *log) noexcept nogil
-cdef int hot_start_threads(HotLog *log) noexcept nogil
-cdef void hot_stop_threads(HotLog *log) noexcept nogil
 # Wake the threads, and set where the next append does so again.
 cdef void hot_poke(HotLog *log) noexcept nogil
 # Let appends go as far as what is written out and durable allows.
 cdef int hot_refresh(HotLog *log, uint64_t needed) noexcept nogil
 # Write out up to a coordinate; 0 or an errno (then the log is poisoned).
 cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil
-# Make everything up to a coordinate and an offset durable; ETIMEDOUT, or the errno that poisoned
-# it.
-cdef int hot_flush(HotLog *log, uint64_t target, uint64_t target_offset,
-                   int64_t timeout_ns) noexcept nogil
-# Wait until `changes` differs from `seen`, or for a time.
-cdef void hot_wait_change(HotLog *log, uint64_t seen, int64_t timeout_ns) noexcept nogil
 # Make a larger ring and leave it in `next_header`; 0 or an errno.
 cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
 # Have a thread do so, once in a log's life, beside the appends.
@@ -119,5 +116,3 @@ cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
 cdef void hot_swap_ring(HotLog *log) noexcept nogil
 cdef void hot_poison(HotLog *log, int failure) noexcept nogil
 cdef void hot_announce(HotLog *log) noexcept nogil
-# State the durable position in the active file's next slot and sync it; 0 or an errno.
-cdef int hot_confirm(HotLog *log) noexcept nogil

@@ -1,25 +1,12 @@
-"""The hot log: the landing ring is written out and synced by two threads that never take the GIL.
+"""The hot log: its files and its landing ring, and writing the ring out to the files.
 
-Group commit: whoever wants durability first takes the turn to sync for all, everybody who comes
-meanwhile waits for the next turn. Order of one flush: note the next offset, note the tail, write
-out up to it, then
-file by file, oldest first: fdatasync, a zero-length write (a file system that shut down during the
-sync reports success there, but not here), and only then move the durable position.
+`hotsync` makes it durable. Nothing here takes the GIL, so that appends go on beside it.
 """
 
-from libc.errno cimport ETIMEDOUT
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from aof2._core.layout cimport FRAMES_AT
-from aof2._core.logfile cimport write_slot
-from aof2._core.posix cimport (
-    sys_close,
-    sys_fdatasync,
-    sys_pwrite,
-    sys_start_writeback,
-    sys_write_check,
-)
+from aof2._core.posix cimport sys_close, sys_pwrite
 from aof2._core.ring cimport build_ring
 from aof2._core.ringview cimport unmap_ring
 from aof2._core.run cimport run_free
@@ -30,19 +17,15 @@ cdef extern from "atomics.h" nogil:
 
 cdef extern from "loglock.h" nogil:
     void cond_init(pthread_cond_t *cond)
-    int64_t monotonic_ns()
-    int cond_wait_ns(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t wait_ns)
     int start_thread(pthread_t *thread, void *(*body)(void *) noexcept nogil, void *argument)
     int pthread_mutex_init(pthread_mutex_t *lock, void *attributes)
     int pthread_mutex_lock(pthread_mutex_t *lock)
     int pthread_mutex_unlock(pthread_mutex_t *lock)
     int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock)
     int pthread_cond_broadcast(pthread_cond_t *cond)
-    int pthread_join(pthread_t thread, void **result)
 
 cdef enum:
     WRITE_BYTES_MAX = 1048576
-    WRITEBACK_BYTES = 4194304
 
 
 cdef HotLog *hot_new() noexcept nogil:
@@ -121,7 +104,7 @@ cdef int hot_refresh(HotLog *log, uint64_t needed) noexcept nogil:
 # --- writing out -------------------------------------------------------------------------------
 
 
-cdef HotFile *_file_at(HotLog *log, uint64_t coordinate) noexcept nogil:
+cdef HotFile *hot_file_at(HotLog *log, uint64_t coordinate) noexcept nogil:
     """The file whose bytes lie at a coordinate; the caller holds the lock."""
     cdef HotFile *file = log.oldest
     while file != NULL and file.end != 0 and file.end <= coordinate:
@@ -139,7 +122,7 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil:
             pthread_cond_wait(&log.change, &log.lock)
             continue
         log.writing = True
-        file = _file_at(log, log.written)
+        file = hot_file_at(log, log.written)
         # Between two files lies a stretch of the ring that belongs to neither.
         start = max(log.written, file.first)
         # Under the lock the active file and the tail belong together.
@@ -162,24 +145,6 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil:
     error = log.failure
     pthread_mutex_unlock(&log.lock)
     return error
-
-
-cdef void *_writer_thread(void *argument) noexcept nogil:
-    cdef HotLog *log = <HotLog *> argument
-    cdef uint64_t tail
-    while True:
-        pthread_mutex_lock(&log.lock)
-        while not log.stop and log.state == HOT_OPEN and (
-            log.header == NULL
-            or load_acquire(&log.header.tail) < log.written + log.write_out_bytes
-        ):
-            pthread_cond_wait(&log.work, &log.lock)
-        if log.stop or log.state != HOT_OPEN:
-            pthread_mutex_unlock(&log.lock)
-            return NULL
-        tail = load_acquire(&log.header.tail)
-        pthread_mutex_unlock(&log.lock)
-        hot_write_out(log, tail)
 
 
 # --- the ring ----------------------------------------------------------------------------------
@@ -249,234 +214,4 @@ cdef void hot_swap_ring(HotLog *log) noexcept nogil:
     log.write_out_bytes = min(<uint64_t> 262144, log.ring_bytes // 4)
     log.ring_limit = 0
     hot_announce(log)
-    pthread_mutex_unlock(&log.lock)
-
-
-# --- syncing -----------------------------------------------------------------------------------
-
-
-cdef int _sync_files(HotLog *log, uint64_t target) noexcept nogil:
-    """Sync every file with bytes below `target`, oldest first, so that a later one never claims
-    first.
-
-    The list cannot lose files while this turn lasts; it may grow at its end.
-    """
-    cdef HotFile *file
-    cdef uint64_t high
-    cdef int error
-    pthread_mutex_lock(&log.lock)
-    file = log.oldest
-    while file != NULL and file.first < target:
-        high = (file.end if file.end and file.end < target else target) - file.ring_base
-        pthread_mutex_unlock(&log.lock)
-        if high > file.durable_position:
-            error = sys_fdatasync(file.fd)
-            if error == 0:
-                error = sys_write_check(file.fd)
-            if error:
-                return error
-            store_release(&file.durable_position, high)
-        pthread_mutex_lock(&log.lock)
-        file = file.next
-    pthread_mutex_unlock(&log.lock)
-    return 0
-
-
-cdef int _flush_once(HotLog *log) noexcept nogil:
-    """One turn; the caller holds the lock and has set `syncing`. Returns with the lock held."""
-    cdef uint64_t offset, tail
-    cdef int error
-    # The offset first: the tail that is read after it covers every record below it.
-    offset = load_acquire(&log.header.next_offset)
-    tail = load_acquire(&log.header.tail)
-    pthread_mutex_unlock(&log.lock)
-    error = hot_write_out(log, tail)
-    if error == 0:
-        error = _sync_files(log, tail)
-    if error:
-        hot_poison(log, error)
-    pthread_mutex_lock(&log.lock)
-    log.syncing = False
-    if error == 0 and log.state != HOT_POISONED:
-        store_release(&log.durable, tail)
-        store_release(&log.durable_offset, offset)
-        store_release(&log.header.durable, tail)
-        store_release(&log.header.durable_offset, offset)
-    hot_announce(log)
-    return error
-
-
-cdef int hot_flush(
-    HotLog *log, uint64_t target, uint64_t target_offset, int64_t timeout_ns
-) noexcept nogil:
-    cdef int64_t until = monotonic_ns() + timeout_ns
-    cdef int error = 0
-    pthread_mutex_lock(&log.lock)
-    while error == 0 and (log.durable < target or log.durable_offset < target_offset):
-        if log.state == HOT_POISONED:
-            error = log.failure
-        elif not log.syncing:
-            log.syncing = True
-            error = _flush_once(log)
-        elif cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
-            error = ETIMEDOUT
-    pthread_mutex_unlock(&log.lock)
-    return error
-
-
-cdef int hot_confirm(HotLog *log) noexcept nogil:
-    cdef HotFile *file
-    cdef uint64_t position, offset
-    cdef int error = 0
-    pthread_mutex_lock(&log.lock)
-    while log.syncing:
-        pthread_cond_wait(&log.change, &log.lock)
-    file = log.active
-    if file == NULL or log.state == HOT_POISONED:
-        pthread_mutex_unlock(&log.lock)
-        return log.failure
-    log.syncing = True
-    position = file.durable_position
-    offset = log.durable_offset
-    pthread_mutex_unlock(&log.lock)
-    # A slot only states a fact that already holds, so any version of it on disk is true.
-    if position > FRAMES_AT and position != file.slot_position:
-        error = write_slot(file.fd, file.salt, file.slot_n + 1, position, offset)
-        if error == 0:
-            error = sys_fdatasync(file.fd)
-        if error == 0:
-            error = sys_write_check(file.fd)
-        if error == 0:
-            file.slot_n += 1
-            file.slot_position = position
-    if error:
-        hot_poison(log, error)
-    pthread_mutex_lock(&log.lock)
-    log.syncing = False
-    hot_announce(log)
-    pthread_mutex_unlock(&log.lock)
-    return error
-
-
-cdef void _start_writeback(HotLog *log) noexcept nogil:
-    """Have the device begin with what was written out, so that the next sync has less to wait for.
-
-    On the flush thread, which holds the lock: the call can block while the device's queue is full,
-    and must not keep the other thread from emptying the ring. It is a hint, so a failure shows in
-    the sync.
-    """
-    cdef uint64_t high = log.written, start
-    cdef HotFile *file = _file_at(log, max(log.started, log.durable))
-    if file == NULL or log.syncing:
-        return
-    log.syncing = True
-    start = max(max(log.started, log.durable), file.first)
-    high = min(high, file.end) if file.end else high
-    pthread_mutex_unlock(&log.lock)
-    if high > start:
-        sys_start_writeback(file.fd, start - file.ring_base, high - start)
-    pthread_mutex_lock(&log.lock)
-    log.started = max(high, start)
-    log.syncing = False
-    hot_announce(log)
-
-
-cdef bint _is_dirty(HotLog *log) noexcept nogil:
-    return log.header != NULL and load_acquire(&log.header.tail) != log.durable
-
-
-cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noexcept nogil:
-    """Wait for a time (or for ever, below 0); the caller holds the lock."""
-    cdef int64_t until = monotonic_ns() + wait_ns
-    log.flush_idle = until_woken
-    while not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken:
-        if log.written >= max(log.started, log.durable) + WRITEBACK_BYTES and not log.syncing:
-            _start_writeback(log)
-        elif wait_ns < 0:
-            pthread_cond_wait(&log.flush_work, &log.lock)
-        elif cond_wait_ns(&log.flush_work, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
-            break
-    log.flush_idle = False
-
-
-cdef void *_flush_thread(void *argument) noexcept nogil:
-    """Flush at the interval while there is something to flush, confirm once idle, then sleep.
-
-    An append wakes this thread by passing `wake_at`. Setting it to 0 and looking at the tail once
-    more an interval later closes the window in which an append did not yet see the 0.
-    """
-    cdef HotLog *log = <HotLog *> argument
-    cdef bint armed = False, confirmed = False
-    pthread_mutex_lock(&log.lock)
-    while not log.stop and log.state == HOT_OPEN:
-        if _is_dirty(log):
-            armed = confirmed = False
-            _flush_thread_wait(log, log.interval_ns, False)
-            while not log.stop and log.syncing:
-                pthread_cond_wait(&log.change, &log.lock)
-            if not log.stop and log.state == HOT_OPEN and _is_dirty(log):
-                log.syncing = True
-                _flush_once(log)
-        elif not armed:
-            log.wake_at = 0
-            armed = True
-            _flush_thread_wait(log, log.interval_ns, True)
-        elif not confirmed and log.header != NULL:
-            _flush_thread_wait(log, log.confirm_ns, True)
-            if not _is_dirty(log) and not log.stop:
-                pthread_mutex_unlock(&log.lock)
-                hot_confirm(log)
-                pthread_mutex_lock(&log.lock)
-                confirmed = True
-        else:
-            _flush_thread_wait(log, -1, True)
-    pthread_mutex_unlock(&log.lock)
-    return NULL
-
-
-# --- threads and waiters -----------------------------------------------------------------------
-
-
-cdef int hot_start_threads(HotLog *log) noexcept nogil:
-    cdef int error
-    if log.threads:
-        return 0
-    error = start_thread(&log.writer_thread, _writer_thread, log)
-    if error:
-        return error
-    error = start_thread(&log.flush_thread, _flush_thread, log)
-    if error:
-        pthread_mutex_lock(&log.lock)
-        log.stop = True
-        pthread_cond_broadcast(&log.work)
-        pthread_mutex_unlock(&log.lock)
-        pthread_join(log.writer_thread, NULL)
-        log.stop = False
-        return error
-    log.threads = True
-    return 0
-
-
-cdef void hot_stop_threads(HotLog *log) noexcept nogil:
-    if not log.threads:
-        return
-    pthread_mutex_lock(&log.lock)
-    log.stop = True
-    pthread_cond_broadcast(&log.work)
-    pthread_cond_broadcast(&log.flush_work)
-    hot_announce(log)
-    pthread_mutex_unlock(&log.lock)
-    pthread_join(log.writer_thread, NULL)
-    pthread_join(log.flush_thread, NULL)
-    if log.ring_wanted:
-        pthread_join(log.ring_thread, NULL)
-    log.threads = False
-
-
-cdef void hot_wait_change(HotLog *log, uint64_t seen, int64_t timeout_ns) noexcept nogil:
-    cdef int64_t until = monotonic_ns() + timeout_ns
-    pthread_mutex_lock(&log.lock)
-    while log.changes == seen:
-        if cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
-            break
     pthread_mutex_unlock(&log.lock)

@@ -128,10 +128,10 @@ cdef LogHeader read_header_fd(int fd, str path):
             header.kind = kind
     corrupt = ManifestCorrupt if path.endswith(".mlog") else SegmentCorrupt
     if not header.kind:
-        raise corrupt("the static header has no known magic; restore the file from another tier",
+        raise corrupt("the static header has no known magic; restore the file from another copy",
                       path=path, position=0)
     if raw.crc64 != crc64(0, &raw, sizeof(raw) - 8):
-        raise corrupt("the static header fails its checksum; restore the file from another tier",
+        raise corrupt("the static header fails its checksum; restore the file from another copy",
                       path=path, position=0)
     if raw.version > FORMAT_VERSION or raw.incompatible & ~(<uint32_t> INCOMPATIBLE_KNOWN):
         raise VersionTooNew(

@@ -325,7 +325,7 @@ def verify_sealed(Directory directory not None, str name not None, FooterInfo fo
         check_errno(error, "verify", directory.join(name))
         if crc != footer.footer.before_crc64:
             raise SegmentCorrupt("the contents do not agree with the footer's checksum; "
-                                 "restore the segment from another tier", path=directory.join(name))
+                                 "restore the segment from another copy", path=directory.join(name))
     finally:
         sys_close(fd)
 

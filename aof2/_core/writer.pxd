@@ -2,11 +2,10 @@
 
 from libc.stdint cimport uint64_t
 
-from aof2._core.append cimport Appender
-from aof2._core.hotlog cimport HotFile
+from aof2._core.unsealed cimport UnsealedLookup
 
 
-cdef class SegmentWriter(Appender):
+cdef class SegmentWriter(UnsealedLookup):
     cdef bytes stream_uuid
     cdef bytes root_id
     cdef readonly uint64_t epoch
@@ -20,4 +19,3 @@ cdef class SegmentWriter(Appender):
     cdef uint64_t previous_chain_crc
 
     cdef int _write_start_of_spare(self) except -1
-    cdef HotFile *_find(self, uint64_t segment_id)

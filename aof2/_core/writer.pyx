@@ -18,7 +18,6 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from aof2._core.append cimport Appender
 from aof2._core.hotlog cimport (
     HOT_CLOSED,
     HOT_FORKED,
@@ -29,26 +28,24 @@ from aof2._core.hotlog cimport (
     PUT_OK,
     hot_announce,
     hot_build_ring,
-    hot_confirm,
-    hot_flush,
     hot_free,
     hot_new,
     hot_poison,
-    hot_start_threads,
-    hot_stop_threads,
     hot_swap_ring,
     hot_write_out,
 )
-from aof2._core.layout cimport FRAMES_AT, Footer, IndexEntry, START_AT, StartBlock
+from aof2._core.hotsync cimport hot_confirm, hot_flush, hot_start_threads, hot_stop_threads
+from aof2._core.layout cimport FRAMES_AT, START_AT, StartBlock
 from aof2._core.logfile cimport LogHeader, fill_start_crc, frames_limit, read_header_fd
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport check_errno, sys_close, sys_pwrite
 from aof2._core.timesource cimport TimeSource
 from aof2._core.put cimport activate, next_ring_base, put_end
 from aof2._core.ring cimport ring_bytes_for
-from aof2._core.run cimport run_find, run_find_time, run_free, run_init
+from aof2._core.run cimport run_free, run_init
 from aof2._core.scan cimport Scan
 from aof2._core.seal cimport FooterInfo, footer_position, write_seal
+from aof2._core.unsealed cimport UnsealedLookup
 
 from aof2._core.ring import RING_NAME, TEMPORARY_NAME
 from aof2.errors import RolloverFailed
@@ -66,7 +63,7 @@ cdef enum:
     SEAL_WAIT_NS = 100000000
 
 
-cdef class SegmentWriter(Appender):
+cdef class SegmentWriter(UnsealedLookup):
     """Appends to one stream. Everything that waits releases the GIL.
 
     Args:
@@ -292,12 +289,6 @@ cdef class SegmentWriter(Appender):
         self.host.on_ring(log.ring_bytes + 4096)
         return 0
 
-    cdef HotFile *_find(self, uint64_t segment_id):
-        cdef HotFile *file = self.log.oldest
-        while file != NULL and file.file_id != segment_id:
-            file = file.next
-        return file
-
     def finish_seal(self, uint64_t segment_id, uint64_t coordinator_watermark):
         """Seal a segment that has its END: flush it, write index and footer.
 
@@ -351,38 +342,6 @@ cdef class SegmentWriter(Appender):
         sys_close(file.fd)
         run_free(&file.run)
         free(file)
-
-    def unsealed(self):
-        """`[(segment id, base offset, end offset, bytes written, has END, salt, ring base,
-        ext_id)]`."""
-        cdef HotFile *file = self.log.oldest
-        out = []
-        while file != NULL:
-            end = file.end if file.end else self.log.tail
-            out.append((file.file_id, file.base_offset, file.base_offset + file.run.records,
-                        end - file.ring_base, file.end != 0, file.salt, file.ring_base,
-                        file.ext_id))
-            file = file.next
-        return out
-
-    def locate(self, uint64_t segment_id, uint64_t offset):
-        """A frame border at or before the record, in a segment that is not sealed; None if it
-        is."""
-        cdef HotFile *file = self._find(segment_id)
-        cdef const IndexEntry *entry
-        if file == NULL:
-            return None
-        entry = run_find(file.run.entries, file.run.entry_count, offset - file.base_offset)
-        return FRAMES_AT if entry == NULL else entry.position
-
-    def locate_time(self, uint64_t segment_id, int64_t timestamp_ns):
-        """A frame border before which every record is older; None if the segment is sealed."""
-        cdef HotFile *file = self._find(segment_id)
-        cdef const IndexEntry *entry
-        if file == NULL:
-            return None
-        entry = run_find_time(file.run.entries, file.run.entry_count, timestamp_ns)
-        return FRAMES_AT if entry == NULL else entry.position
 
     @property
     def ring_bytes(self):

@@ -9,13 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import aof2
+
 ADMIN = [sys.executable, "-W", "error", "-m", "aof2.cli"]
 TIMEOUT_S = 60
 
 
 def environment() -> dict[str, str]:
-    """This process's variables without those that would configure aof2."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("AOF2_")}
+    """This process's variables without those that would configure aof2.
+
+    The package is found from any directory, also when it is not installed but lies in a checkout.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AOF2_")}
+    return {**kept, "PYTHONPATH": str(Path(aof2.__file__).parents[1])}
 
 
 def admin(
@@ -43,8 +49,6 @@ def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
     """Start a command and leave it running."""
     return subprocess.Popen(
         [*ADMIN, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         env=environment(),
-        **options,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )

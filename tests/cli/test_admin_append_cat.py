@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pty
 import random
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from admin_process import ADMIN, TIMEOUT_S, admin, admin_json, environment, start
@@ -187,3 +190,28 @@ def test_no_bar_is_drawn_where_stderr_is_no_terminal(tmp_path):
         )
     assert done.stderr == b""
     assert (tmp_path / "out").read_bytes() == b"x\n" * 1000
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_only_on_stderr(tmp_path):
+    """Goal: people see that it goes on, pipes do not. Method: a terminal as stderr, a pipe as stdout.
+
+    The bar goes when the work is done, so what is left on the terminal is its trace of moves.
+    """
+    (tmp_path / "in").write_bytes(b"x" * 99 + b"\n" + b"y\n" * 500_000)
+    ours, theirs = pty.openpty()
+    try:
+        process = start("append", tmp_path / "r", "s", tmp_path / "in", stderr=theirs)
+        os.close(theirs)
+        drawn = b""
+        # Reading a terminal whose other side has gone is an error on Linux.
+        with suppress(OSError):
+            while part := os.read(ours, 65536):
+                drawn += part
+        out, _ = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        os.close(ours)
+    assert process.returncode == 0
+    assert b"append" in drawn
+    assert b"\x1b" in drawn
+    assert out.startswith(b"appended 500,001 records")
+    assert b"\x1b" not in out

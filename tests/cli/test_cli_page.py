@@ -16,9 +16,9 @@ from aof2.cli.group import admin
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 VARYING = (
+    (re.compile(r"(?:/[\w.-]+)+/data\b"), "<root>"),
     (re.compile(r"\d+(?:[,.]\d+)*"), "#"),
     (re.compile(r"# (?:[KMG]i)?B/s"), "# /s"),
-    (re.compile(r"(?:/[\w.-]+)+/data\b"), "<root>"),
 )
 """Numbers, rates and the place of the root differ from run to run."""
 

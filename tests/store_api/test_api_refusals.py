@@ -14,28 +14,25 @@ from apihelp import KIB, MIB, held, left_over, small
 import aof2
 
 
-def refused(
-    root: Path, error: type[Exception], text: str = ".", **arguments: Any
-) -> aof2.AofError:
+def refused(root: Path, error: type[Exception], text: str = ".", **arguments: Any) -> str:
     """Open a root that must be refused, and see that nothing is left of the attempt."""
     before, there = held(), set(root.parent.iterdir())
     with pytest.raises(error, match=text) as caught:
         aof2.open(root, **arguments)
     assert isinstance(caught.value, aof2.AofError)
-    assert caught.value.code
-    assert set(root.parent.iterdir()) == there
-    message = caught.value
+    shown = f"{caught.value!r} {caught.value.code} {caught.value.path}"
+    # The error's traceback holds the frames it passed, and what these hold.
     del caught
-    message.__traceback__ = None
+    assert set(root.parent.iterdir()) == there
     assert left_over(before) == {}
-    return message
+    return shown
 
 
 def test_a_root_that_is_a_file_is_refused(tmp_path):
     """Goal: a wrong path is named. Method: a file where the directory should be, and below one."""
     path = tmp_path / "file"
     path.write_bytes(b"mine")
-    assert refused(path, aof2.ConfigError, "root").path == str(path)
+    assert str(path) in refused(path, aof2.ConfigError, "root")
     refused(path, aof2.ConfigError, readonly=True)
     with pytest.raises(aof2.ConfigError):
         aof2.open(path / "below")
@@ -204,7 +201,7 @@ def test_a_dead_endpoint_is_refused_and_nothing_is_left(tmp_path):
     )
     warm_up(tmp_path, tier2)
     error = refused(tmp_path / "root", aof2.Tier2Unavailable, tier2=tier2)
-    assert "not-to-be-seen" not in repr(error) + str(error)
+    assert "not-to-be-seen" not in error
 
 
 def warm_up(tmp_path: Path, tier2: aof2.Tier2Config) -> None:
@@ -224,7 +221,7 @@ def test_a_store_that_refuses_us_is_one_clear_error(tmp_path, tier2_s3, wrong):
     warm_up(tmp_path, tier2)
     expected = aof2.Tier2Auth if wrong == "credentials" else aof2.Tier2Unavailable
     error = refused(tmp_path / "root", expected, tier2=tier2)
-    assert "not-to-be-seen" not in repr(error) + str(error)
+    assert "not-to-be-seen" not in error
 
 
 def test_a_refused_store_leaves_an_existing_root_as_it_was(tmp_path, tier2_s3):

@@ -15,8 +15,26 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("aof2.manifest", "aof2.leases", "aof2.admission", "aof2.durability", "aof2.metrics"),
     ("aof2.tiers",),
     ("aof2.coordinator",),
-    ("aof2.recovery", "aof2.writer", "aof2.reader"),
-    ("aof2.stream", "aof2.manager", "aof2.archive"),
+    (
+        "aof2.root",
+        "aof2.batch",
+        "aof2.places",
+        "aof2.copies",
+        "aof2.recovery",
+        "aof2.writer",
+        "aof2.reader",
+        "aof2.attach",
+        "aof2.closing",
+    ),
+    (
+        "aof2.handle",
+        "aof2.flushing",
+        "aof2.appending",
+        "aof2.stream",
+        "aof2.manager",
+        "aof2.opening",
+        "aof2.archive",
+    ),
     ("aof2.cli", "aof2.testing", "aof2.torture", "aof2.arrow", "aof2.ray", "aof2.dask"),
 )
 """Lowest first. A name stands for itself and everything below it. Within a row, a name may import
