@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aof2.errors import WouldBlock
 from aof2.flushing import Flushing
-from aof2.handle import Timeout
+from aof2.waiting import Timeout
 from aof2.writer import size_limits
 
 if TYPE_CHECKING:

@@ -46,3 +46,31 @@ class Clock:
     def random_bytes(self, n: int) -> bytes:
         """`n` random bytes, fit for identifiers."""
         return posix.random_bytes(n)
+
+
+class Pauses:
+    """The pauses of a loop that polls: each twice as long as the one before, up to a last length.
+
+    Args:
+        clock: Whose `sleep` is used.
+        first_s, last_s: Shortest and longest pause in seconds.
+
+    Example:
+        >>> Pauses(Clock(), 1e-6, 4e-6).next_s()
+        1e-06
+    """
+
+    def __init__(self, clock: Clock, first_s: float, last_s: float) -> None:
+        self._clock = clock
+        self._pause_s = first_s
+        self._last_s = last_s
+
+    def next_s(self) -> float:
+        """The next pause in seconds."""
+        pause_s = self._pause_s
+        self._pause_s = min(2 * pause_s, self._last_s)
+        return pause_s
+
+    def sleep(self) -> None:
+        """Pause this thread."""
+        self._clock.sleep(self.next_s())

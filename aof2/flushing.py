@@ -13,7 +13,8 @@ from aof2.errors import (
     WouldBlock,
     WouldBlockKind,
 )
-from aof2.handle import StreamHandle, Timeout
+from aof2.handle import StreamHandle
+from aof2.waiting import Timeout
 
 Level = Literal["local", "remote"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import EllipsisType
 from typing import TypeVar
 
 from aof2._core.writer import SegmentWriter
@@ -14,8 +12,8 @@ from aof2.config import AofManagerConfig
 from aof2.coordinator.runtime import Coordinator
 from aof2.errors import Closed
 from aof2.tiers.instance import StreamInstance
+from aof2.waiting import Timeout, deadline, in_pool
 
-Timeout = float | EllipsisType | None
 T = TypeVar("T")
 
 
@@ -75,8 +73,7 @@ class StreamHandle:
         error: Callable[[], Exception],
     ) -> None:
         """Wait for background work of this stream until something holds."""
-        limit_s = self._config.wait_timeout_s if isinstance(timeout, EllipsisType) else timeout
-        until = None if limit_s is None else self._clock.monotonic_s() + limit_s
+        until = deadline(self._clock, timeout, self._config.wait_timeout_s)
         changed = self._instance.changed
         with changed:
             while not reached():
@@ -87,7 +84,7 @@ class StreamHandle:
                 changed.wait(left_s)
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool(), work)
+        return await in_pool(self._pool(), work)
 
     def _mark_forked(self) -> None:
         """In a forked child: reading is the parent's too, its descriptors may change under it."""

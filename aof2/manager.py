@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import os
@@ -10,7 +9,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import EllipsisType
 from typing import Literal, TypeVar
 
 from aof2.admission import Budget
@@ -35,6 +33,7 @@ from aof2.objectstore import ObjectStore
 from aof2.root import Root
 from aof2.stream import Aof
 from aof2.tiers.instance import StreamInstance
+from aof2.waiting import Timeout, deadline, in_pool, in_thread
 from aof2.writer import size_limits
 
 LOGGER = logging.getLogger("aof2.tiered")
@@ -132,12 +131,7 @@ class AofManager:
     # --- streams --------------------------------------------------------------------------------
 
     def stream(
-        self,
-        name: str,
-        *,
-        create: bool = True,
-        ext_id: int = 0,
-        timeout: float | EllipsisType | None = ...,
+        self, name: str, *, create: bool = True, ext_id: int = 0, timeout: Timeout = ...
     ) -> Aof:
         """A stream: created, or recovered from what is there; the same object each time.
 
@@ -171,12 +165,7 @@ class AofManager:
                 ) from error
 
     async def stream_async(
-        self,
-        name: str,
-        *,
-        create: bool = True,
-        ext_id: int = 0,
-        timeout: float | EllipsisType | None = ...,
+        self, name: str, *, create: bool = True, ext_id: int = 0, timeout: Timeout = ...
     ) -> Aof:
         """Like `stream`, without blocking the event loop."""
         return await self._in_pool(
@@ -210,10 +199,7 @@ class AofManager:
     # --- waiting --------------------------------------------------------------------------------
 
     def drain(
-        self,
-        level: Literal["local", "remote"] = "local",
-        *,
-        timeout: float | EllipsisType | None = ...,
+        self, level: Literal["local", "remote"] = "local", *, timeout: Timeout = ...
     ) -> None:
         """Wait until background work has settled.
 
@@ -233,8 +219,7 @@ class AofManager:
         self._check_open()
         if self._readonly:
             return
-        limit_s = self._config.wait_timeout_s if isinstance(timeout, EllipsisType) else timeout
-        until = None if limit_s is None else self._clock.monotonic_s() + limit_s
+        until = deadline(self._clock, timeout, self._config.wait_timeout_s)
         for name, log in list(self._streams.items()):
             log.flush(timeout=timeout)
             if level == "remote":
@@ -247,10 +232,7 @@ class AofManager:
             self._wait_any(0.05)
 
     async def drain_async(
-        self,
-        level: Literal["local", "remote"] = "local",
-        *,
-        timeout: float | EllipsisType | None = ...,
+        self, level: Literal["local", "remote"] = "local", *, timeout: Timeout = ...
     ) -> None:
         """Like `drain`, without blocking the event loop."""
         await self._in_pool(functools.partial(self.drain, level, timeout=timeout))
@@ -284,7 +266,7 @@ class AofManager:
 
     # --- closing --------------------------------------------------------------------------------
 
-    def close(self, *, timeout: float | EllipsisType | None = ...) -> None:
+    def close(self, *, timeout: Timeout = ...) -> None:
         """Flush, stop the background work, release the root; again is harmless.
 
         Work that is not finished within `timeout` seconds (left out:
@@ -298,10 +280,8 @@ class AofManager:
         _LIVE.discard(self)
         if self._forked:
             return
-        limit_s = self._config.coordinator.shutdown_timeout_s
-        if not isinstance(timeout, EllipsisType):
-            limit_s = 1e9 if timeout is None else timeout
-        failures = self._shut_down(limit_s)
+        limit_s = self._config.coordinator.shutdown_timeout_s if timeout is ... else timeout
+        failures = self._shut_down(1e9 if limit_s is None else limit_s)
         for release in (self._root.close, *([] if self._store is None else [self._store.close])):
             try:
                 release()
@@ -310,22 +290,10 @@ class AofManager:
         if failures:
             raise failures[0]
 
-    async def close_async(self, *, timeout: float | EllipsisType | None = ...) -> None:
+    async def close_async(self, *, timeout: Timeout = ...) -> None:
         """Like `close`, without blocking the event loop."""
-        loop = asyncio.get_running_loop()
         # Not on the pool: closing ends it.
-        done = loop.create_future()
-
-        def work() -> None:
-            try:
-                self.close(timeout=timeout)
-            except BaseException as error:
-                loop.call_soon_threadsafe(_settle, done, error)
-            else:
-                loop.call_soon_threadsafe(_settle, done, None)
-
-        threading.Thread(target=work, name="aof2-close").start()
-        await asyncio.shield(done)
+        await in_thread("aof2-close", functools.partial(self.close, timeout=timeout))
 
     def _shut_down(self, limit_s: float) -> list[BaseException]:
         return shut_down(
@@ -381,7 +349,7 @@ class AofManager:
             return self._executor
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool(), work)
+        return await in_pool(self._pool(), work)
 
     def _mark_forked(self) -> None:
         """In a forked child: the handles are the parent's, and so is the lock."""
@@ -392,14 +360,6 @@ class AofManager:
         for log in self._streams.values():
             log._mark_forked()
         self._root.close()
-
-
-def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
-    if not future.done():
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
 
 
 def _forked_child() -> None:

@@ -6,13 +6,13 @@ import asyncio
 import dataclasses
 import functools
 import os
-from types import EllipsisType
 
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig, Tier2Config
 from aof2.errors import ConfigError
 from aof2.manager import AofManager
 from aof2.objectstore import ObjectStore, open_store
+from aof2.waiting import Timeout
 
 
 def _configure(
@@ -34,7 +34,7 @@ def open(
     tier2: str | os.PathLike[str] | Tier2Config | None = None,
     config: AofManagerConfig | None = None,
     readonly: bool = False,
-    timeout: float | EllipsisType | None = ...,
+    timeout: Timeout = ...,
     clock: Clock | None = None,
 ) -> AofManager:
     """Open a root directory.
@@ -86,7 +86,7 @@ async def open_async(
     tier2: str | os.PathLike[str] | Tier2Config | None = None,
     config: AofManagerConfig | None = None,
     readonly: bool = False,
-    timeout: float | EllipsisType | None = ...,
+    timeout: Timeout = ...,
     clock: Clock | None = None,
 ) -> AofManager:
     """Like `open`, without blocking the event loop.

@@ -5,25 +5,20 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from types import EllipsisType
 from typing import Literal, TypeVar
 
 from aof2._core.cursor import CursorStatus, RecordCursor
 from aof2._core.record import Record
 from aof2.batch import RecordBatch
-from aof2.clock import Clock
-from aof2.errors import (
-    Closed,
-    WaitTimeout,
-    WouldBlock,
-    WouldBlockKind,
-)
+from aof2.clock import Clock, Pauses
+from aof2.errors import Closed, WaitTimeout, WouldBlock, WouldBlockKind
 from aof2.leases import ResidentSegment
 from aof2.places import Place, corrupt, open_cursor, resolve
 from aof2.tiers.instance import StreamInstance
 from aof2.types import Tier
+from aof2.waiting import Timeout, check_done, deadline
 
 Until = Literal["appended", "local", "remote"]
 T = TypeVar("T")
@@ -87,7 +82,7 @@ class AofReader(RecordCursor):
 
     # --- public ---------------------------------------------------------------------------------
 
-    def read(self, *, timeout: float | EllipsisType | None = ...) -> Record | None:
+    def read(self, *, timeout: Timeout = ...) -> Record | None:
         """The next record; None at the end of a reader that does not follow.
 
         Args:
@@ -103,13 +98,11 @@ class AofReader(RecordCursor):
         """Like `read`, but raises `WouldBlock` (TAIL or HYDRATION) instead of waiting."""
         return self._at_once(self.next_record)
 
-    async def read_async(self, *, timeout: float | EllipsisType | None = ...) -> Record | None:
+    async def read_async(self, *, timeout: Timeout = ...) -> Record | None:
         """Like `read`, without blocking the event loop."""
         return await self._awaiting(self.next_record, timeout)
 
-    def read_batch(
-        self, bytes_max: int = 1 << 20, *, timeout: float | EllipsisType | None = ...
-    ) -> RecordBatch | None:
+    def read_batch(self, bytes_max: int = 1 << 20, *, timeout: Timeout = ...) -> RecordBatch | None:
         """The next records as columns; None at the end of a reader that does not follow.
 
         Args:
@@ -124,7 +117,7 @@ class AofReader(RecordCursor):
         return self._at_once(lambda: self._batch(bytes_max))
 
     async def read_batch_async(
-        self, bytes_max: int = 1 << 20, *, timeout: float | EllipsisType | None = ...
+        self, bytes_max: int = 1 << 20, *, timeout: Timeout = ...
     ) -> RecordBatch | None:
         """Like `read_batch`, without blocking the event loop."""
         return await self._awaiting(lambda: self._batch(bytes_max), timeout)
@@ -139,7 +132,7 @@ class AofReader(RecordCursor):
         for batch in self.batches():
             yield from batch.to_pylist()
 
-    def seek(self, start: Place, *, timeout: float | EllipsisType | None = ...) -> None:
+    def seek(self, start: Place, *, timeout: Timeout = ...) -> None:
         """Go to another place, as for `Aof.reader(start=)`.
 
         Args:
@@ -166,7 +159,7 @@ class AofReader(RecordCursor):
         else:
             self.seek(start)
 
-    async def seek_async(self, start: Place, *, timeout: float | EllipsisType | None = ...) -> None:
+    async def seek_async(self, start: Place, *, timeout: Timeout = ...) -> None:
         """Like `seek`, without blocking the event loop."""
         del timeout
         loop = asyncio.get_running_loop()
@@ -206,7 +199,7 @@ class AofReader(RecordCursor):
         """Called by iteration: go on, waiting at the tail when following."""
         if self._closed:
             return False
-        pause_s = POLL_FIRST_S
+        pauses = Pauses(self._clock, POLL_FIRST_S, POLL_LAST_S)
         while True:
             step = self._advance()
             if step is not _Step.TAIL:
@@ -214,15 +207,12 @@ class AofReader(RecordCursor):
             if not self._follow or self._closed:
                 return False
             self._check_stream()
-            self._clock.sleep(pause_s)
-            pause_s = min(2 * pause_s, POLL_LAST_S)
+            pauses.sleep()
 
-    def _blocking(
-        self, take: Callable[[], T | None], timeout: float | EllipsisType | None
-    ) -> T | None:
+    def _blocking(self, take: Callable[[], T | None], timeout: Timeout) -> T | None:
         self._check_open()
-        until = self._deadline(timeout)
-        pause_s = POLL_FIRST_S
+        until = deadline(self._clock, timeout, self._timeout_s)
+        pauses = Pauses(self._clock, POLL_FIRST_S, POLL_LAST_S)
         while (item := take()) is None:
             step = self._advance()
             if step is _Step.DONE or (step is _Step.TAIL and not self._follow) or self._closed:
@@ -231,8 +221,7 @@ class AofReader(RecordCursor):
                 self._check_stream()
                 if until is not None and self._clock.monotonic_s() >= until:
                     raise self._timed_out()
-                self._clock.sleep(pause_s)
-                pause_s = min(2 * pause_s, POLL_LAST_S)
+                pauses.sleep()
         return item
 
     def _at_once(self, take: Callable[[], T | None]) -> T | None:
@@ -252,11 +241,9 @@ class AofReader(RecordCursor):
                 )
         return item
 
-    async def _awaiting(
-        self, take: Callable[[], T | None], timeout: float | EllipsisType | None
-    ) -> T | None:
-        until = self._deadline(timeout)
-        pause_s = POLL_LAST_S
+    async def _awaiting(self, take: Callable[[], T | None], timeout: Timeout) -> T | None:
+        until = deadline(self._clock, timeout, self._timeout_s)
+        pauses = Pauses(self._clock, POLL_LAST_S, 10 * POLL_LAST_S)
         while True:
             try:
                 return self._at_once(take)
@@ -266,18 +253,16 @@ class AofReader(RecordCursor):
                 if blocked.kind is WouldBlockKind.HYDRATION and self._future is not None:
                     await asyncio.wait([asyncio.wrap_future(self._future)])
                 else:
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(2 * pause_s, 10 * POLL_LAST_S)
+                    await asyncio.sleep(pauses.next_s())
 
     def _wait_tail(self, timeout: float | None) -> bool:
         until = None if timeout is None else self._clock.monotonic_s() + timeout
-        pause_s = POLL_FIRST_S
+        pauses = Pauses(self._clock, POLL_FIRST_S, POLL_LAST_S)
         while self._stream.next_offset <= self.offset and not self._closed:
             self._check_stream()
             if until is not None and self._clock.monotonic_s() >= until:
                 return False
-            self._clock.sleep(pause_s)
-            pause_s = min(2 * pause_s, POLL_LAST_S)
+            pauses.sleep()
         return True
 
     def _in_pool(self, work: Callable[[], T]) -> T:
@@ -285,13 +270,12 @@ class AofReader(RecordCursor):
         if self._future is None:
             self._future = self._pool().submit(work)
         future = self._future
-        if not future.done():
-            raise WouldBlock(
-                "the bytes are on their way from another tier",
-                kind=WouldBlockKind.HYDRATION,
-                stream=self._stream.name,
-                waiter=lambda timeout: bool(wait([future], timeout).done),
-            )
+        check_done(
+            future,
+            "the bytes are on their way from another tier",
+            stream=self._stream.name,
+            offset=self.offset,
+        )
         self._future = None
         return future.result()  # type: ignore[return-value]
 
@@ -311,10 +295,6 @@ class AofReader(RecordCursor):
         else:
             return False
         return segment_id != 0 and segment_id not in self._stream.hot.sizes
-
-    def _deadline(self, timeout: float | EllipsisType | None) -> float | None:
-        limit_s = self._timeout_s if isinstance(timeout, EllipsisType) else timeout
-        return None if limit_s is None else self._clock.monotonic_s() + limit_s
 
     def _timed_out(self) -> WaitTimeout:
         return WaitTimeout(

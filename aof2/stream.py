@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from aof2._core.cursor import CursorStatus, RecordCursor
 from aof2._core.record import Record
@@ -12,12 +12,11 @@ from aof2.appending import Appending
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
 from aof2.coordinator.runtime import Coordinator
-from aof2.errors import WouldBlock, WouldBlockKind
-from aof2.handle import Timeout
 from aof2.places import Place, corrupt, open_cursor, resolve
 from aof2.reader import AofReader, Until
 from aof2.tiers.instance import StreamInstance
 from aof2.types import RecoveryReport, SegmentInfo, Watermarks
+from aof2.waiting import Timeout, check_done
 
 
 class Aof(Appending):
@@ -129,15 +128,9 @@ class Aof(Appending):
             if segment_id in self._instance.hot.sizes or self._instance.writer is None:
                 return self.get(offset)
             future = self._fetching[offset] = self._pool().submit(self.get, offset)
-        if not future.done():
-            fetching = future
-            raise WouldBlock(
-                "the record is on its way from another tier",
-                kind=WouldBlockKind.HYDRATION,
-                stream=self.name,
-                offset=offset,
-                waiter=lambda timeout: bool(wait([fetching], timeout).done),
-            )
+        check_done(
+            future, "the record is on its way from another tier", stream=self.name, offset=offset
+        )
         return self._fetching.pop(offset).result()
 
     async def get_async(self, offset: int, *, timeout: Timeout = ...) -> Record:

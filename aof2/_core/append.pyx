@@ -79,13 +79,8 @@ cdef class Appender:
             The record's offset. The record now survives the death of this process.
 
         Raises:
-            RecordTooLarge, StorageFull, DurabilityLost, Closed: nothing was appended.
-            WaitTimeout: there was no room in time; nothing was appended.
+            RecordTooLarge, StorageFull, DurabilityLost, Closed, WaitTimeout: nothing was appended.
             NotYetDurable: appended, but not durable in time.
-
-        Example:
-            >>> log.append(b"hello")  # doctest: +SKIP
-            0
         """
         cdef HotLog *log = self.log
         if ext_id is None and PyBytes_CheckExact(payload):

@@ -3,8 +3,8 @@ from typing import Protocol
 from aof2._core.directory import Directory
 from aof2._core.scan import Scan
 from aof2._core.seal import FooterInfo
-from aof2._core.unsealed import UnsealedLookup
 from aof2._core.timesource import TimeSource
+from aof2._core.unsealed import UnsealedLookup
 from aof2.errors import WouldBlockKind
 
 class Host(Protocol):

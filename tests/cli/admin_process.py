@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
+
 import aof2
+from aof2.cli.group import admin as group
 
 ADMIN = [sys.executable, "-W", "error", "-m", "aof2.cli"]
 TIMEOUT_S = 60
@@ -43,6 +46,13 @@ def admin(
 def admin_json(*arguments: str | Path, stdin: bytes = b"") -> Any:
     """What a command with `--json` says, for those that write one document."""
     return json.loads(admin(*arguments, "--json", stdin=stdin).stdout)
+
+
+def run_here(*arguments: str | Path, stdin: bytes = b"", code: int = 0) -> Result:
+    """Run a command in this process, which is quicker where no stream or signal is looked at."""
+    result = CliRunner().invoke(group, [str(argument) for argument in arguments], input=stdin)
+    assert result.exit_code == code, result.output
+    return result
 
 
 def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:

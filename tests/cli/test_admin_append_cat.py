@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 
 import pytest
-from admin_process import ADMIN, TIMEOUT_S, admin, admin_json, environment, start
+from admin_process import ADMIN, TIMEOUT_S, admin, admin_json, environment, run_here, start
 
 import aof2
 
@@ -87,8 +87,8 @@ def test_cat_takes_every_kind_of_place(tmp_path, arguments, expected):
     """Goal: as for a reader's `start` and `stop`. Method: ten records, each its own offset."""
     with aof2.open(tmp_path / "r") as manager:
         manager.stream("s").extend(b"%d" % n for n in range(10))
-    assert admin("cat", tmp_path / "r", "s", *arguments).stdout.decode().split() == list(expected)
-    as_json = admin("cat", tmp_path / "r", "s", *arguments, "--json").stdout.splitlines()
+    assert run_here("cat", tmp_path / "r", "s", *arguments).stdout.split() == list(expected)
+    as_json = run_here("cat", tmp_path / "r", "s", *arguments, "--json").stdout.splitlines()
     assert [json.loads(line)["payload"] for line in as_json] == list(expected)
 
 
@@ -193,7 +193,7 @@ def test_no_bar_is_drawn_where_stderr_is_no_terminal(tmp_path):
 
 
 def test_a_bar_is_drawn_on_a_terminal_and_only_on_stderr(tmp_path):
-    """Goal: people see that it goes on, pipes do not. Method: a terminal as stderr, a pipe as stdout.
+    """Goal: people see that it goes on, pipes do not. Method: a terminal as stderr only.
 
     The bar goes when the work is done, so what is left on the terminal is its trace of moves.
     """

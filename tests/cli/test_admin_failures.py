@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from admin_process import admin
+from admin_process import admin, run_here
 from click.testing import CliRunner
 
 import aof2
@@ -63,13 +63,13 @@ def test_exit_codes_follow_what_the_caller_can_do(error, code):
 )
 def test_a_wrong_call_is_one_clear_error(tmp_path, arguments, code, says):
     """Goal: no traceback, the right exit code. Method: one wrong call after the other."""
-    admin("append", tmp_path / "r", "s", stdin=b"x\n")
+    run_here("append", tmp_path / "r", "s", stdin=b"x\n")
     words = [word.format(r=tmp_path / "r") for word in arguments.split()]
-    done = admin(*words, code=code)
-    assert says in done.stderr.decode()
-    assert done.stdout == b""
+    done = run_here(*words, code=code)
+    assert says in done.stderr
+    assert done.stdout == ""
     if says.startswith("error"):
-        assert done.stderr.count(b"\n") == 1
+        assert done.stderr.count("\n") == 1
 
 
 def test_a_tier_that_cannot_be_reached_is_told_from_other_errors(tmp_path):

@@ -54,10 +54,11 @@ def test_the_examples_of_the_page_run_and_say_what_is_shown(tmp_path, path):
     """Goal: the page is true. Method: run its commands in order, compare all but the numbers."""
     for command, expected in examples():
         done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", f"{command} 2>&1"],
+            ["bash", "-o", "pipefail", "-c", command],
             cwd=tmp_path,
             env={**environment(), "PATH": path},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             timeout=60,
         )

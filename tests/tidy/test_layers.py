@@ -12,7 +12,14 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("aof2.types", "aof2.errors"),
     ("aof2._core",),
     ("aof2.config", "aof2.clock", "aof2.objectstore"),
-    ("aof2.manifest", "aof2.leases", "aof2.admission", "aof2.durability", "aof2.metrics"),
+    (
+        "aof2.manifest",
+        "aof2.leases",
+        "aof2.waiting",
+        "aof2.admission",
+        "aof2.durability",
+        "aof2.metrics",
+    ),
     ("aof2.tiers",),
     ("aof2.coordinator",),
     (
