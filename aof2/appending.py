@@ -106,14 +106,13 @@ class Appending(Flushing):
     ) -> range:
         """Like `append_many`, without blocking the event loop."""
         items = list(payloads) if not isinstance(payloads, (bytes, bytearray, str)) else payloads
-        ids = None if ext_ids is None else list(ext_ids)
-        span = await self._appending(
-            functools.partial(self.append_many_nowait, items, ext_ids=ids),
-            functools.partial(self.append_many, items, ext_ids=ids, timeout=timeout),
+        return await self._appending_batch(
+            functools.partial(self.append_many_nowait, items),
+            functools.partial(self.append_many, items, timeout=timeout),
+            ext_ids,
+            durable,
+            timeout,
         )
-        if durable and span:
-            await self.wait_async(span[-1], "local", timeout=timeout)
-        return span
 
     def append_packed(
         self,
@@ -150,14 +149,13 @@ class Appending(Flushing):
         timeout: Timeout = ...,
     ) -> range:
         """Like `append_packed`, without blocking the event loop."""
-        ids = None if ext_ids is None else list(ext_ids)
-        span = await self._appending(
-            functools.partial(self.append_packed_nowait, data, ends, ext_ids=ids),
-            functools.partial(self.append_packed, data, ends, ext_ids=ids, timeout=timeout),
+        return await self._appending_batch(
+            functools.partial(self.append_packed_nowait, data, ends),
+            functools.partial(self.append_packed, data, ends, timeout=timeout),
+            ext_ids,
+            durable,
+            timeout,
         )
-        if durable and span:
-            await self.wait_async(span[-1], "local", timeout=timeout)
-        return span
 
     def extend(self, payloads: Iterable[Buffer], *, timeout: Timeout = ...) -> range:
         """Append any number of records, cut into batches; not atomic as a whole.
@@ -221,5 +219,21 @@ class Appending(Flushing):
             self._yielded_s = now_s
             await asyncio.sleep(0)
         return result
+
+    async def _appending_batch(
+        self,
+        at_once: Callable[..., range],
+        waiting: Callable[..., range],
+        ext_ids: Iterable[int] | None,
+        durable: bool,
+        timeout: Timeout,
+    ) -> range:
+        ids = None if ext_ids is None else list(ext_ids)
+        span = await self._appending(
+            functools.partial(at_once, ext_ids=ids), functools.partial(waiting, ext_ids=ids)
+        )
+        if durable and span:
+            await self.wait_async(span[-1], "local", timeout=timeout)
+        return span
 
     _yielded_s = 0.0

@@ -10,7 +10,7 @@ from aof2._core.writer import SegmentWriter
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
 from aof2.coordinator.runtime import Coordinator
-from aof2.errors import Closed
+from aof2.errors import Closed, ForkedHandle
 from aof2.tiers.instance import StreamInstance
 from aof2.waiting import Timeout, deadline, in_pool
 
@@ -34,6 +34,7 @@ class StreamHandle:
         self._coordinator = coordinator
         self._pool = pool
         self._closed = False
+        self._forked = False
 
     @property
     def name(self) -> str:
@@ -63,6 +64,11 @@ class StreamHandle:
         )
 
     def _check_open(self) -> None:
+        if self._forked:
+            raise ForkedHandle(
+                "this handle belongs to the parent process: open the root again with readonly=True",
+                stream=self.name,
+            )
         if self._closed:
             raise Closed("the stream is closed: open the root again", stream=self.name)
 
@@ -88,7 +94,7 @@ class StreamHandle:
 
     def _mark_forked(self) -> None:
         """In a forked child: reading is the parent's too, its descriptors may change under it."""
-        self._closed = True
+        self._forked = True
 
     def _close(self) -> None:
         """Called by the manager, once the writer is closed."""

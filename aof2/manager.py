@@ -34,7 +34,7 @@ from aof2.root import Root
 from aof2.stream import Aof
 from aof2.tiers.instance import StreamInstance
 from aof2.waiting import Timeout, deadline, in_pool, in_thread
-from aof2.writer import size_limits
+from aof2.writer import change_ext_id, size_limits
 
 LOGGER = logging.getLogger("aof2.tiered")
 ENOSPC = 28
@@ -151,8 +151,9 @@ class AofManager:
             self._check_open()
             if name in self._streams:
                 log = self._streams[name]
-                if ext_id and self._instances[name].writer is not None:
-                    self._instances[name].writer.ext_id = ext_id  # type: ignore[union-attr]
+                writer = self._instances[name].writer
+                if ext_id and writer is not None:
+                    change_ext_id(writer, ext_id)
                 return log
             try:
                 return self._open_stream(name, create and not self._readonly, ext_id)

@@ -356,6 +356,7 @@ class AofReader(RecordCursor):
 
     def _find_segment(self) -> _Step:
         """Enter the segment of the offset; there may be none yet at the very end."""
+        self._check_stream()
         if self.offset == self._stream.next_offset and not self._stream.unsealed():
             self._stream.refresh()
             if self.offset == self._stream.next_offset:
@@ -364,6 +365,7 @@ class AofReader(RecordCursor):
         return _Step.MORE
 
     def _next_segment(self) -> _Step:
+        self._check_stream()
         assert self._held is not None
         following = self._stream.next_after(self._held.segment_id)
         if following is None:

@@ -142,6 +142,13 @@ class WriterHost:
         self._stream.hot.set_ring(ring_bytes)
 
 
+def change_ext_id(writer: SegmentWriter, ext_id: int) -> None:
+    """Another default for the records from now on; the active segment ends with those before."""
+    if writer.ext_id != ext_id:
+        writer.ext_id = ext_id
+        writer.end_segment()
+
+
 def make_writer(
     stream: StreamInstance,
     recovered: Recovered,
@@ -180,5 +187,8 @@ def make_writer(
     if recovered.resume is not None:
         segment_id, found = recovered.resume
         writer.resume(stream.hot.name(segment_id), found)
+        if found.start.ext_id != ext_id:
+            # A segment's records share its default, so a new default begins a new segment.
+            writer.end_segment()
     stream.writer = writer
     return writer

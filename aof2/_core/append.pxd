@@ -21,7 +21,7 @@ cdef class Appender:
     cdef double default_timeout_s        # below 0: for ever
 
     cdef object _append(self, object payload, object ext_id, bint nowait, object timeout)
-    cdef object _append_batch(self, Gathered batch, object ext_id, bint nowait, object timeout)
+    cdef object _append_batch(self, Gathered batch, bint durable, bint nowait, object timeout)
     cdef int _put(self, const uint8_t *data, uint64_t n, Gathered batch, object ext_id,
                   uint64_t *after) except -1
     cdef int _retry_until_put(self, const uint8_t *data, uint64_t n, Gathered batch,

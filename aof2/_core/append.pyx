@@ -53,6 +53,24 @@ cdef enum:
     WAIT_SLICE_NS = 100000000    # signals are looked at this often
 
 
+cdef inline bint _put_at_once(
+    Appender self, object payload, object ext_id, uint64_t *offset
+) except -1:
+    """The hot path: plain bytes for which there is room. False: go the way that can wait."""
+    cdef HotLog *log = self.log
+    if ext_id is not None or not PyBytes_CheckExact(payload):
+        return False
+    if PyBytes_GET_SIZE(payload) > <Py_ssize_t> self.record_bytes_max or put_record(
+        log, <const uint8_t *> PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload),
+        False, 0, self.time.now(self.time.context),
+    ) != PUT_OK:
+        return False
+    offset[0] = log.next_offset - 1
+    if log.tail >= log.wake_at:
+        self._poke()
+    return True
+
+
 cdef class Appender:
     """What a stream's writer does for appends and for those who wait for durability."""
 
@@ -82,35 +100,18 @@ cdef class Appender:
             RecordTooLarge, StorageFull, DurabilityLost, Closed, WaitTimeout: nothing was appended.
             NotYetDurable: appended, but not durable in time.
         """
-        cdef HotLog *log = self.log
-        if ext_id is None and PyBytes_CheckExact(payload):
-            if PyBytes_GET_SIZE(payload) <= <Py_ssize_t> self.record_bytes_max and put_record(
-                log, <const uint8_t *> PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload),
-                False, 0, self.time.now(self.time.context),
-            ) == PUT_OK:
-                offset = log.next_offset - 1
-                if log.tail >= log.wake_at:
-                    self._poke()
-                if durable:
-                    self._wait_durable(offset + 1, timeout)
-                return offset
-        offset = self._append(payload, ext_id, False, timeout)
+        cdef uint64_t offset
+        if not _put_at_once(self, payload, ext_id, &offset):
+            offset = self._append(payload, ext_id, False, timeout)
         if durable:
             self._wait_durable(offset + 1, timeout)
         return offset
 
     def append_nowait(self, payload, *, ext_id=None):
         """Like `append`, but raises `WouldBlock` instead of waiting for room."""
-        cdef HotLog *log = self.log
-        if ext_id is None and PyBytes_CheckExact(payload):
-            if PyBytes_GET_SIZE(payload) <= <Py_ssize_t> self.record_bytes_max and put_record(
-                log, <const uint8_t *> PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload),
-                False, 0, self.time.now(self.time.context),
-            ) == PUT_OK:
-                offset = log.next_offset - 1
-                if log.tail >= log.wake_at:
-                    self._poke()
-                return offset
+        cdef uint64_t offset
+        if _put_at_once(self, payload, ext_id, &offset):
+            return offset
         return self._append(payload, ext_id, True, None)
 
     def append_many(self, payloads, *, ext_ids=None, bint durable=False, timeout=...):
@@ -125,14 +126,11 @@ cdef class Appender:
         Returns:
             The `range` of their offsets; empty for an empty iterable, which writes nothing.
         """
-        span = self._append_batch(gather_many(payloads, ext_ids), None, False, timeout)
-        if durable and span:
-            self._wait_durable(<uint64_t> span.stop, timeout)
-        return span
+        return self._append_batch(gather_many(payloads, ext_ids), durable, False, timeout)
 
     def append_many_nowait(self, payloads, *, ext_ids=None):
         """Like `append_many`, but raises `WouldBlock` instead of waiting for room."""
-        return self._append_batch(gather_many(payloads, ext_ids), None, True, None)
+        return self._append_batch(gather_many(payloads, ext_ids), False, True, None)
 
     def append_packed(self, data, ends, *, ext_ids=None, bint durable=False, timeout=...):
         """Append records that lie back to back in one buffer, as one atomic batch.
@@ -146,14 +144,11 @@ cdef class Appender:
         Returns:
             The `range` of their offsets.
         """
-        span = self._append_batch(gather_packed(data, ends, ext_ids), None, False, timeout)
-        if durable and span:
-            self._wait_durable(<uint64_t> span.stop, timeout)
-        return span
+        return self._append_batch(gather_packed(data, ends, ext_ids), durable, False, timeout)
 
     def append_packed_nowait(self, data, ends, *, ext_ids=None):
         """Like `append_packed`, but raises `WouldBlock` instead of waiting for room."""
-        return self._append_batch(gather_packed(data, ends, ext_ids), None, True, None)
+        return self._append_batch(gather_packed(data, ends, ext_ids), False, True, None)
 
     cdef object _append(self, object payload, object ext_id, bint nowait, object timeout):
         """Append one record by the way that can wait; any buffer, any reason."""
@@ -180,7 +175,7 @@ cdef class Appender:
         finally:
             PyBuffer_Release(&view)
 
-    cdef object _append_batch(self, Gathered batch, object ext_id, bint nowait, object timeout):
+    cdef object _append_batch(self, Gathered batch, bint durable, bint nowait, object timeout):
         cdef uint64_t total, after
         cdef bint ids = batch.source.ext_ids != NULL
         if batch.source.data_bytes > self.batch_bytes_max:
@@ -199,7 +194,9 @@ cdef class Appender:
         if batch.source.count == 0:
             self._check_running()
             return range(self.log.next_offset, self.log.next_offset)
-        self._retry_until_put(NULL, 0, batch, ext_id, nowait, timeout, &after)
+        self._retry_until_put(NULL, 0, batch, None, nowait, timeout, &after)
+        if durable:
+            self._wait_durable(after, timeout)
         return range(after - batch.source.count, after)
 
     cdef int _put(
@@ -251,11 +248,14 @@ cdef class Appender:
         kind = WouldBlockKind.FLUSH
         if status == PUT_NO_MEMORY:
             raise MemoryError("sparse index")
-        if log.header == NULL or 2 * total > log.ring_bytes:
+        if log.swapping:
+            # Another thread takes a larger ring into use; the old one must not be touched.
+            pass
+        elif log.header == NULL or 2 * total > log.ring_bytes:
             # Half of the ring, so that one such record is written out while the next one lands.
             self._new_ring(2 * (total + 64))
             return 0
-        if status == PUT_NO_FILE:
+        elif status == PUT_NO_FILE:
             if log.spare != NULL and total <= frames_limit(log.spare.file_bytes) - FRAMES_AT:
                 if self._roll() == PUT_OK:
                     return 0

@@ -174,12 +174,7 @@ cdef class RecordCursor:
 
     def next_record(self):
         """The next `Record`, or None with `status` saying why there is none."""
-        if not self._in_frame:
-            self.status = self._next_frame()
-            if self.status != AT_RECORD:
-                return None
-        elif self.offset >= self.stop:
-            self.status = AT_STOP
+        if not _at_record(self):
             return None
         return self._take()
 
@@ -191,14 +186,10 @@ cdef class RecordCursor:
         return self
 
     def __next__(self):
-        while True:
-            if self._in_frame and self.offset < self.stop:
-                return self._take()
-            self.status = AT_STOP if self._in_frame else self._next_frame()
-            if self.status == AT_RECORD:
-                return self._take()
+        while not _at_record(self):
             if not self.refill():
                 raise StopIteration
+        return self._take()
 
     def next_batch(self, uint64_t bytes_max):
         """The next records as columns.
@@ -212,12 +203,7 @@ cdef class RecordCursor:
             where all records share it. Batch frames are zero-copy, record frames are gathered. None
             with `status` saying why when there is nothing.
         """
-        if not self._in_frame:
-            self.status = self._next_frame()
-            if self.status != AT_RECORD:
-                return None
-        elif self.offset >= self.stop:
-            self.status = AT_STOP
+        if not _at_record(self):
             return None
         if self._frame.kind == KIND_BATCH:
             return self._batch_of_frame()
@@ -293,13 +279,13 @@ cdef class Columns:
     cdef int _grow(self, uint64_t data_bytes) except -1:
         cdef void *moved
         if self.data_bytes + data_bytes > self.data_room or self.data == NULL:
-            self.data_room = max(2 * self.data_room, self.data_bytes + data_bytes, 4096)
+            self.data_room = max(2 * self.data_room, self.data_bytes + data_bytes, <uint64_t> 4096)
             moved = realloc(self.data, self.data_room)
             if moved == NULL:
                 raise MemoryError("batch")
             self.data = <uint8_t *> moved
         if self.count + 1 >= self.room:
-            self.room = max(2 * self.room, 64)
+            self.room = max(2 * self.room, <uint64_t> 64)
             moved = realloc(self.ends, 4 * self.room)
             if moved == NULL:
                 raise MemoryError("batch")
@@ -324,3 +310,14 @@ cdef class Columns:
         self.count += 1
         self.ends[self.count] = <uint32_t> self.data_bytes
         return 0
+
+
+cdef inline bint _at_record(RecordCursor self) except -1:
+    """Whether a record can be taken; if not, `status` says why."""
+    if not self._in_frame:
+        self.status = self._next_frame()
+        return self.status == AT_RECORD
+    if self.offset >= self.stop:
+        self.status = AT_STOP
+        return False
+    return True

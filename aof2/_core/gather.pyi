@@ -1,1 +1,3 @@
-# This module has no names for Python; only other core modules use it.
+# Only other core modules use it.
+
+class Gathered: ...

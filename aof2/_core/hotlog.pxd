@@ -82,6 +82,7 @@ cdef struct HotLog:
     uint64_t next_ring_bytes
     uint64_t ring_wanted         # size that the ring thread was started for; 0: it was not
     bint ring_building           # somebody is making one
+    bint swapping                # somebody takes the next one into use; nothing may be put
     int dirfd
     uint8_t stream_uuid[16]
     uint64_t started             # coordinate below which the device was told to begin
@@ -112,7 +113,11 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil
 cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
 # Have a thread do so, once in a log's life, beside the appends.
 cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
-# Use the next ring from now on; everything in the old one must be written out.
+# Take the turn to change the ring, which keeps puts out; False when there is no next one.
+cdef bint hot_begin_swap(HotLog *log) noexcept nogil
+# Give the turn back without a change.
+cdef void hot_end_swap(HotLog *log) noexcept nogil
+# Use the next ring from now on, and end the turn; everything in the old one must be written out.
 cdef void hot_swap_ring(HotLog *log) noexcept nogil
 cdef void hot_poison(HotLog *log, int failure) noexcept nogil
 cdef void hot_announce(HotLog *log) noexcept nogil

@@ -88,6 +88,8 @@ cdef void hot_poke(HotLog *log) noexcept nogil:
 
 cdef int hot_refresh(HotLog *log, uint64_t needed) noexcept nogil:
     cdef uint64_t by_ring, by_flush
+    if log.swapping:
+        return PUT_RING_FULL
     if log.header == NULL or needed + 8 > log.ring_bytes:
         return PUT_NO_RING
     by_ring = load_acquire(&log.written) + log.ring_bytes
@@ -155,7 +157,7 @@ cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
     cdef void *data = NULL
     cdef int error
     pthread_mutex_lock(&log.lock)
-    while log.ring_building:
+    while log.ring_building or log.swapping:
         pthread_cond_wait(&log.change, &log.lock)
     if log.next_header != NULL and log.next_ring_bytes >= ring_bytes:
         pthread_mutex_unlock(&log.lock)
@@ -192,6 +194,23 @@ cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
             log.ring_wanted = 0
 
 
+cdef bint hot_begin_swap(HotLog *log) noexcept nogil:
+    cdef bint begun
+    pthread_mutex_lock(&log.lock)
+    while log.swapping or log.ring_building:
+        pthread_cond_wait(&log.change, &log.lock)
+    begun = log.swapping = log.next_header != NULL
+    pthread_mutex_unlock(&log.lock)
+    return begun
+
+
+cdef void hot_end_swap(HotLog *log) noexcept nogil:
+    pthread_mutex_lock(&log.lock)
+    log.swapping = False
+    hot_announce(log)
+    pthread_mutex_unlock(&log.lock)
+
+
 cdef void hot_swap_ring(HotLog *log) noexcept nogil:
     cdef RingHeader *fresh
     cdef RingHeader *old
@@ -213,5 +232,6 @@ cdef void hot_swap_ring(HotLog *log) noexcept nogil:
     log.next_ring = NULL
     log.write_out_bytes = min(<uint64_t> 262144, log.ring_bytes // 4)
     log.ring_limit = 0
+    log.swapping = False
     hot_announce(log)
     pthread_mutex_unlock(&log.lock)

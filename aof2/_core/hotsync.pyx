@@ -1,9 +1,10 @@
 """Making the hot log durable: group commit, and the two threads that write out and sync.
 
 Group commit: whoever wants durability first takes the turn to sync for all, everybody who comes
-meanwhile waits for the next turn. Order of one flush: note the next offset, note the tail, write out up
-to it, then file by file, oldest first: fdatasync, a zero-length write (a file system that shut down
-during the sync reports success there, but not here), and only then move the durable position.
+meanwhile waits for the next turn. Order of one flush: note the next offset, note the tail, write
+out up to it, then file by file, oldest first: fdatasync, a zero-length write (a file system that
+shut down during the sync reports success there, but not here), and only then move the durable
+position.
 """
 
 from libc.errno cimport ETIMEDOUT

@@ -47,6 +47,8 @@ cdef int sys_map(int fd, uint64_t n, uint64_t position, bint writable, void *at,
                  void **address) noexcept nogil
 cdef int sys_populate(void *address, size_t n, bint writable) noexcept nogil
 cdef int sys_random(void *data, size_t n) noexcept nogil
+# Nanoseconds since 1970; the context is for the clocks of tests, which stand in for it.
+cdef int64_t sys_now(void *context) noexcept nogil
 cdef int sys_openat(int dirfd, const char *name, int flags, int *fd) noexcept nogil
 # Ask the hook about a call on a name; the errno it wants, or 0.
 cdef int sys_named(int op, int dirfd, const char *name) noexcept nogil

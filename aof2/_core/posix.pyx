@@ -15,6 +15,7 @@ cdef extern from * nogil:
     #include <stdlib.h>
     #include <string.h>
     #include <sys/mman.h>
+    #include <time.h>
     #include <unistd.h>
     #ifdef __linux__
     #include <sys/random.h>
@@ -94,7 +95,14 @@ cdef extern from * nogil:
     }
 
 
+
+    static int64_t aof2_now(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    }
     """
+    int64_t aof2_now()
     int aof2_fdatasync(int fd)
     int aof2_fallocate(int fd, uint64_t n)
     int aof2_random(void *data, size_t n)
@@ -305,6 +313,10 @@ cdef int sys_random(void *data, size_t n) noexcept nogil:
         if answer > 0:
             return answer
     return aof2_random(data, n)
+
+
+cdef int64_t sys_now(void *context) noexcept nogil:
+    return aof2_now()
 
 
 cdef int sys_openat(int dirfd, const char *name, int flags, int *fd) noexcept nogil:

@@ -58,6 +58,17 @@ cdef inline int _place(HotLog *log, uint64_t total, uint8_t **at) noexcept nogil
     return PUT_OK
 
 
+cdef inline void _begin_header(
+    FrameHeader *header, uint64_t frame_bytes, uint8_t kind, bint has_ext_id, int64_t now_ns
+) noexcept nogil:
+    """Fill in what does not depend on the frame's place."""
+    header.frame_bytes = <uint32_t> frame_bytes
+    header.timestamp_ns = now_ns
+    header.kind = kind
+    header.flags = FLAG_EXT_ID if has_ext_id else 0
+    header.zero = 0
+
+
 cdef inline int _publish(
     HotLog *log, uint8_t *at, FrameHeader *header, uint64_t total, uint32_t count
 ) noexcept nogil:
@@ -96,11 +107,7 @@ cdef int put_record(
     cdef int status = _place(log, total, &at)
     if unlikely(status != PUT_OK):
         return status
-    header.frame_bytes = <uint32_t> frame_bytes
-    header.timestamp_ns = now_ns
-    header.kind = KIND_RECORD
-    header.flags = FLAG_EXT_ID if has_ext_id else 0
-    header.zero = 0
+    _begin_header(&header, frame_bytes, KIND_RECORD, has_ext_id, now_ns)
     body = at + FRAME_HEADER_BYTES
     # The last eight bytes are cleared first, so that what the payload leaves of them is padding.
     if n & 7:
@@ -127,11 +134,7 @@ cdef int put_batch(
     cdef int status = _place(log, total, &at)
     if unlikely(status != PUT_OK):
         return status
-    header.frame_bytes = <uint32_t> frame_bytes
-    header.timestamp_ns = now_ns
-    header.kind = KIND_BATCH
-    header.flags = FLAG_EXT_ID if has_ext_id else 0
-    header.zero = 0
+    _begin_header(&header, frame_bytes, KIND_BATCH, has_ext_id, now_ns)
     memset(at + total - 8, 0, 8)
     body = at + FRAME_HEADER_BYTES
     if has_ext_id:

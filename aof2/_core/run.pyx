@@ -71,7 +71,9 @@ cdef const IndexEntry *run_find(
             low = middle + 1
         else:
             high = middle
-    return NULL if low == 0 else &entries[low - 1]
+    if low == 0:
+        return NULL
+    return &entries[low - 1]
 
 
 cdef const IndexEntry *run_find_time(
@@ -85,4 +87,6 @@ cdef const IndexEntry *run_find_time(
         else:
             high = middle
     # Every frame up to and with entry low - 1 is older; frames between it and the next may not be.
-    return NULL if low == 0 else &entries[low - 1]
+    if low == 0:
+        return NULL
+    return &entries[low - 1]

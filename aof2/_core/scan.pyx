@@ -226,6 +226,14 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
         if scan.run.records == 0 and not scan.whole and scan.slot_position <= FRAMES_AT:
             return None
         if not scan.whole:
+            if size < scan.header.file_bytes:
+                # Preallocated and synced before it was used; only a seal, after the END, shortens it.
+                corrupt = ManifestCorrupt if scan.header.kind == "manifest" else SegmentCorrupt
+                raise corrupt(
+                    f"the file has {size} bytes, but its header says {scan.header.file_bytes}: "
+                    "restore it from a backup",
+                    path=scan.header.path, position=scan.end_position,
+                )
             _find_torn_end(fd, scan, size)
         return scan
     finally:

@@ -2,19 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-cdef extern from * nogil:
-    """
-    #include <stdint.h>
-    #include <time.h>
-
-    static int64_t aof2_system_now(void *context) {
-        struct timespec now;
-        (void)context;
-        clock_gettime(CLOCK_REALTIME, &now);
-        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    }
-    """
-    int64_t aof2_system_now(void *context)
+from aof2._core.posix cimport sys_now
 
 
 cdef class TimeSource:
@@ -28,7 +16,7 @@ cdef class TimeSource:
     """
 
     def __cinit__(self):
-        self.now = aof2_system_now
+        self.now = sys_now
         self.context = NULL
 
     def now_ns(self):

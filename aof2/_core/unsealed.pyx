@@ -1,4 +1,4 @@
-"""Finding records in segments that are not sealed yet, by the index that the writer keeps in memory."""
+"""Finding records in segments that are not sealed yet, by the index that their writer keeps."""
 
 from libc.stdint cimport int64_t, uint64_t
 

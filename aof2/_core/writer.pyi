@@ -1,13 +1,15 @@
 from typing import Protocol
 
 from aof2._core.directory import Directory
+from aof2._core.ring import RING_NAME as RING_NAME
+from aof2._core.ring import TEMPORARY_NAME as TEMPORARY_NAME
 from aof2._core.scan import Scan
 from aof2._core.seal import FooterInfo
 from aof2._core.timesource import TimeSource
 from aof2._core.unsealed import UnsealedLookup
 from aof2.errors import WouldBlockKind
 
-class Host(Protocol):
+class _Host(Protocol):
     def on_half_full(self, segment_id: int) -> None: ...
     def on_rolled(self, segment_id: int) -> None: ...
     def on_no_segment(self, frame_bytes: int) -> WouldBlockKind: ...
@@ -22,7 +24,7 @@ class SegmentWriter(UnsealedLookup):
         directory: Directory,
         *,
         stream: str,
-        host: Host,
+        host: _Host,
         time: TimeSource,
         stream_uuid: bytes,
         root_id: bytes,

@@ -27,7 +27,9 @@ from aof2._core.hotlog cimport (
     HotLog,
     PUT_OK,
     hot_announce,
+    hot_begin_swap,
     hot_build_ring,
+    hot_end_swap,
     hot_free,
     hot_new,
     hot_poison,
@@ -271,19 +273,25 @@ cdef class SegmentWriter(UnsealedLookup):
         """Take the next ring into use, once everything in the old one is written out."""
         cdef HotLog *log = self.log
         cdef uint64_t tail
-        while log.header != NULL:
-            tail = log.tail
-            with nogil:
-                hot_write_out(log, tail)
-            self._check_running()
-            # Other threads may have appended meanwhile; from here to the swap none can.
-            if tail == log.tail and log.written >= tail:
-                break
-        if log.next_header == NULL:
+        cdef bint begun
+        with nogil:
+            begun = hot_begin_swap(log)
+        if not begun:
             return 0
-        # A crash before the rename finds the old ring, whose frames are all written out; after it
-        # an empty one.
-        self.directory.rename(TEMPORARY_NAME, RING_NAME)
+        # Puts that still fit go on until here; from now on they ask and are told to wait.
+        log.ring_limit = 0
+        try:
+            while log.header != NULL and log.written < log.tail:
+                tail = log.tail
+                with nogil:
+                    hot_write_out(log, tail)
+                self._check_running()
+            # A crash before the rename finds the old ring, whose frames are all written out; after
+            # it an empty one.
+            self.directory.rename(TEMPORARY_NAME, RING_NAME)
+        except BaseException:
+            hot_end_swap(log)
+            raise
         with nogil:
             hot_swap_ring(log)
         self.host.on_ring(log.ring_bytes + 4096)

@@ -73,10 +73,13 @@ def take_readable(paths: Iterable[Path]) -> list[bytes]:
 
 def read_text(path: Path, limit_bytes: int) -> bytes:
     """A text file's beginning, in whole lines; nothing where it is no such file."""
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
         return b""
-    with open(path, "rb") as file:
-        text = file.read(limit_bytes)
+    try:
+        with open(path, "rb") as file:
+            text = file.read(limit_bytes)
+    except FileNotFoundError:
+        return b""  # The machine has just rotated it away.
     # Logs hold no zero bytes; what does is a database or compressed.
     if b"\0" in text[:PROBE_BYTES] or text.startswith(b"\x1f\x8b"):
         return b""

@@ -66,6 +66,10 @@ class HotTier:
     def evict(self, segment_id: int) -> None:
         """Drop a file's name; who holds a mapping goes on reading."""
         self.directory.unlink(self.name(segment_id), missing_ok=True)
+        self.forget(segment_id)
+
+    def forget(self, segment_id: int) -> None:
+        """Account for a file that is not there any more."""
         self._budget.release(self.sizes.pop(segment_id, 0))
 
     def set_ring(self, ring_bytes: int) -> None:

@@ -318,8 +318,10 @@ class StreamInstance:
         if self.writer is None:
             self.manifest.refresh()
             for tier in (self.hot, self.warm):
-                tier.sizes.clear()
-                for segment_id in tier.ids():
+                present = tier.ids()
+                for segment_id in set(tier.sizes) - set(present):
+                    tier.forget(segment_id)
+                for segment_id in present:
                     try:
                         tier.adopt(segment_id)
                     except FileNotFoundError:

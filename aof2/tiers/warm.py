@@ -70,6 +70,10 @@ class WarmTier:
     def evict(self, segment_id: int) -> None:
         """Drop a file's name; who has it open goes on reading."""
         self.directory.unlink(self.name(segment_id), missing_ok=True)
+        self.forget(segment_id)
+
+    def forget(self, segment_id: int) -> None:
+        """Account for a file that is not there any more."""
         self._budget.release(self.sizes.pop(segment_id, 0))
 
     def open(self, segment_id: int, table_bytes: int) -> CompressedSegment:

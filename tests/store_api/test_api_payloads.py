@@ -37,7 +37,8 @@ def packed(payloads: list[bytes], kind: Any = np.int32) -> tuple[bytes, Any]:
 
 
 def append_when_it_can(log: aof2.Aof, payload: bytes, ids: Any) -> range:
-    """Append without waiting in the call; while the next segment is being made, wait outside of it."""
+    """Append without waiting in the call; while the next segment is being made, wait outside of
+    it."""
     while True:
         try:
             offset = log.append_nowait(payload, ext_id=None if ids is None else ids[0])
@@ -87,7 +88,8 @@ def test_every_size_up_to_the_largest_comes_back_as_it_went_in(tmp_path, log, wa
 @pytest.mark.parametrize("ext_id", [None, 7])
 @pytest.mark.parametrize("way", WAYS)
 def test_one_byte_too_many_is_refused_and_changes_nothing(tmp_path, log, way, ext_id):
-    """Goal: `RecordTooLarge` before anything happens. Method: compare offsets and files around it."""
+    """Goal: `RecordTooLarge` before anything happens. Method: compare offsets and files around
+    it."""
     log.append(b"first")
     log.flush()
     limit = RECORD_MAX if way in ("append", "append_nowait", "extend") else BATCH_MAX
@@ -222,7 +224,8 @@ def test_a_refused_call_appends_nothing(tmp_path, log, name):
 
 
 def test_an_empty_batch_is_an_empty_range_and_writes_nothing(tmp_path, log):
-    """Goal: `[]` is allowed everywhere. Method: each way with nothing in it; files stay as they were."""
+    """Goal: `[]` is allowed everywhere. Method: each way with nothing in it; files stay as they
+    were."""
     for next_offset in (0, 1):
         files = tree(tmp_path)
         nothing = np.array([], np.int32)
@@ -241,7 +244,8 @@ def test_an_empty_batch_is_an_empty_range_and_writes_nothing(tmp_path, log):
 
 
 def test_every_contiguous_buffer_is_a_payload(log):
-    """Goal: no copy to bytes is asked of callers. Method: one of each kind, compared with its bytes."""
+    """Goal: no copy to bytes is asked of callers. Method: one of each kind, compared with its
+    bytes."""
     buffers = [
         b"bytes",
         bytearray(b"bytearray"),
@@ -273,7 +277,8 @@ def test_a_list_that_changes_while_it_is_appended_does_not_change_the_batch(log)
 
 
 def test_extend_keeps_the_batches_before_an_error(log):
-    """Goal: `extend` is not atomic and says so. Method: an iterable that raises after 2,500 records."""
+    """Goal: `extend` is not atomic and says so. Method: an iterable that raises after 2,500
+    records."""
 
     def source() -> Iterator[bytes]:
         for n in range(2500):
@@ -289,7 +294,8 @@ def test_extend_keeps_the_batches_before_an_error(log):
 
 @pytest.mark.parametrize("batch_bytes_max", [None, 2000, 49_000])
 def test_extend_cuts_batches_that_fit(tmp_path, batch_bytes_max):
-    """Goal: `extend` takes any mix of sizes, whatever the limits. Method: small segments, large sums."""
+    """Goal: `extend` takes any mix of sizes, whatever the limits. Method: small segments, large
+    sums."""
     segment = aof2.SegmentConfig(segment_bytes_max=64 * KIB, batch_bytes_max=batch_bytes_max)
     sizes = [100] * 3000 + [0] * 3000 + [40_000, 1, 1999, 1, 2000, 40_000, 40_000] + [3] * 20_000
     with aof2.open(tmp_path / "root", config=aof2.AofManagerConfig(segment=segment)) as manager:

@@ -66,7 +66,8 @@ BAD_NAMES = [
 
 
 def test_stream_names_are_checked(tmp_path):
-    """Goal: a name never reaches outside the root. Method: good and bad names; the bad leave nothing."""
+    """Goal: a name never reaches outside the root. Method: good and bad names; the bad leave
+    nothing."""
     with aof2.open(tmp_path / "root") as manager:
         for name in BAD_NAMES:
             with pytest.raises(aof2.InvalidStreamName, match="stream name"):
@@ -166,7 +167,8 @@ def test_the_borders_themselves_are_allowed(tmp_path):
 
 
 def test_limits_that_do_not_fit_a_segment_are_refused_at_open(tmp_path):
-    """Goal: an explicit limit is kept or refused, never bent. Method: both limits beyond the room."""
+    """Goal: an explicit limit is kept or refused, never bent. Method: both limits beyond the
+    room."""
     for name in ("record_bytes_max", "batch_bytes_max"):
         for value in (0, -1, 64 * KIB, 1024 * MIB):
             segment = aof2.SegmentConfig(segment_bytes_max=64 * KIB, **{name: value})
@@ -191,7 +193,8 @@ def test_a_directory_that_cannot_be_a_store_is_refused(tmp_path):
 
 
 def test_a_dead_endpoint_is_refused_and_nothing_is_left(tmp_path):
-    """Goal: one clear error for a store that is not there. Method: a port that nobody listens on."""
+    """Goal: one clear error for a store that is not there. Method: a port that nobody listens
+    on."""
     tier2 = aof2.Tier2Config(
         url="s3://bucket/prefix",
         endpoint_url="http://127.0.0.1:9",
@@ -225,7 +228,8 @@ def test_a_store_that_refuses_us_is_one_clear_error(tmp_path, tier2_s3, wrong):
 
 
 def test_a_refused_store_leaves_an_existing_root_as_it_was(tmp_path, tier2_s3):
-    """Goal: a failed open harms nothing that was there. Method: compare a root's files around it."""
+    """Goal: a failed open harms nothing that was there. Method: compare a root's files around
+    it."""
     with aof2.open(tmp_path / "root") as manager:
         manager.stream("a").append(b"kept")
     names = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")}

@@ -50,7 +50,7 @@ SEAM_CALLS = re.compile(
     r"|posix_fallocate|fallocate|rename|unlink|flock)\s*\("
 )
 SEAM_CIMPORTS = re.compile(r"^\s*from\s+(posix\.\w+|libc\.(?:stdio|time))\s+cimport", re.M)
-SEAM_FILES = ("posix", "directory", "timesource", "loglock.h")
+SEAM_FILES = ("posix", "directory", "loglock.h")
 """Names that begin the seam's files. The lock's header only turns a pause into a deadline for the
 system's condition variable, which takes no other clock."""
 

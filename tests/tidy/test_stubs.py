@@ -12,6 +12,8 @@ from tidy_tree import CORE, ROOT, fail_with, files_with, shown, text_of
 PYX = files_with(".pyx", under=CORE)
 MODULES = [f"aof2._core.{path.stem}" for path in PYX]
 STUBTEST_FLAGS = (
+    "--mypy-config-file",
+    "pyproject.toml",
     "--allowlist",
     "ci/stubtest.allow",
     "--ignore-unused-allowlist",
