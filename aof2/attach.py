@@ -46,12 +46,15 @@ def attach(
         opened.append(warm)
         records = directory.subdir("manifest")
         opened.append(records)
+        quarantine = directory.subdir("quarantine")
+        opened.append(quarantine)
         manifest = Manifest.open(
             records,
             identity,
             time=clock.source,
             chunk_bytes=config.manifest.chunk_bytes,
             readonly=readonly,
+            quarantine=quarantine.create,
         )
         opened.append(manifest)
         instance = StreamInstance(
@@ -62,10 +65,12 @@ def attach(
             WarmTier(warm, config.tier1, context.tier1),
             None if store is None else ColdTier(store, identity, clock),
         )
-        instance.owned = [records]
+        instance.owned = [records, quarantine]
         if readonly:
             return instance, _look(instance)
-        return instance, _recover(instance, context, coordinator, ext_id)
+        recovered = Recovery(instance, quarantine, clock).run()
+        make_writer(instance, recovered, context, coordinator, clock, ext_id)
+        return instance, recovered.report
     except BaseException:
         for thing in reversed(opened):
             thing.close()
@@ -81,14 +86,3 @@ def _look(instance: StreamInstance) -> RecoveryReport:
         replayed_records=instance.manifest.replayed_records,
     )
 
-
-def _recover(
-    instance: StreamInstance, context: Context, coordinator: Coordinator, ext_id: int
-) -> RecoveryReport:
-    quarantine = instance.directory.subdir("quarantine")
-    try:
-        recovered = Recovery(instance, quarantine, context.clock).run()
-    finally:
-        quarantine.close()
-    make_writer(instance, recovered, context, coordinator, context.clock, ext_id)
-    return recovered.report

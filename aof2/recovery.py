@@ -94,7 +94,7 @@ class Recovery:
         report = RecoveryReport(
             clean=found.clean,
             records=found.next_offset - stream.first_offset,
-            truncated_bytes=found.truncated_bytes,
+            truncated_bytes=found.truncated_bytes + stream.manifest.truncated_bytes,
             quarantine=tuple(found.quarantine),
             duration_s=self._clock.monotonic_s() - began_s,
             replayed_records=stream.manifest.replayed_records,

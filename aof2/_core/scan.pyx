@@ -4,6 +4,7 @@ import os
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp
 
 from aof2._core.frame cimport FRAME_OK, FRAME_SHORT, FRAME_UNKNOWN, FrameView, check_frame
 from aof2._core.layout cimport END_BYTES, FRAMES_AT, IndexEntry, KIND_END, START_AT, Slot
@@ -82,11 +83,20 @@ cdef class Scan:
         return f"Scan({self.records} records to {self.end_position}, whole={self.whole})"
 
 
+cdef object _corrupt_class(Scan scan):
+    return ManifestCorrupt if scan.header.kind == "manifest" else SegmentCorrupt
+
+
 cdef int _take(Scan scan, FrameView *view) except -1:
     """Add a valid frame to the scan; 1 when it was the END."""
     if view.durable_position > scan.run.durable_witness:
         scan.run.durable_witness = view.durable_position
     if view.kind == KIND_END:
+        if view.data_bytes != 8 or memcmp(view.data, &scan.run.chain_crc, 8) != 0:
+            raise _corrupt_class(scan)(
+                "the END does not agree with the frames before it; restore the file from another copy",
+                path=scan.header.path, position=scan.end_position,
+            )
         scan.whole = True
         return 1
     if run_add(&scan.run, view.position, view.count, view.timestamp_ns, view.crc64):
@@ -207,8 +217,7 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
         if scan.start is None:
             _scan_file(fd, scan, size)
             if scan.run.records:
-                corrupt = ManifestCorrupt if scan.header.kind == "manifest" else SegmentCorrupt
-                raise corrupt(
+                raise _corrupt_class(scan)(
                     "the start block is damaged, but frames follow it",
                     path=scan.header.path, position=START_AT,
                 )
@@ -228,8 +237,7 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
         if not scan.whole:
             if size < scan.header.file_bytes:
                 # Preallocated and synced before it was used; only a seal, after the END, shortens it.
-                corrupt = ManifestCorrupt if scan.header.kind == "manifest" else SegmentCorrupt
-                raise corrupt(
+                raise _corrupt_class(scan)(
                     f"the file has {size} bytes, but its header says {scan.header.file_bytes}: "
                     "restore it from a backup",
                     path=scan.header.path, position=scan.end_position,
