@@ -54,7 +54,8 @@ def attach(
             time=clock.source,
             chunk_bytes=config.manifest.chunk_bytes,
             readonly=readonly,
-            quarantine=quarantine.create,
+            # A time in the name: a recovery that is cut and runs again keeps the same bytes again.
+            quarantine=lambda kept, data: quarantine.create(f"{kept}.{clock.now_ns()}", data),
         )
         opened.append(manifest)
         instance = StreamInstance(
