@@ -7,7 +7,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 CORE = Path("aof2/_core")
-COMMON_FLAGS = ["-O3", "-fno-strict-aliasing", "-Wall", "-Wno-unused-function"]
+# A build that only has to show that it works may ask for a quicker one.
+OPTIMIZATION = os.environ.get("AOF2_OPTIMIZATION", "-O3")
+COMMON_FLAGS = [OPTIMIZATION, "-fno-strict-aliasing", "-Wall", "-Wno-unused-function"]
 
 # The checksum kernel picks its instruction set at run time (function-level target attributes), so
 # no module is compiled for more than the architecture's baseline and one wheel runs on every

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import threading
 
+BLOCK_BYTES = 4096
+
+
+def on_disk(file_bytes: int) -> int:
+    """Bytes that a file takes on disk: whole blocks, which counts where files are many and small.
+
+    Example:
+        >>> on_disk(1), on_disk(4096)
+        (4096, 4096)
+    """
+    return -(-file_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
 
 class Budget:
     """Bytes of one tier that all streams of a manager share.

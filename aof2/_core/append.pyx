@@ -51,6 +51,7 @@ cdef extern from "loglock.h" nogil:
 
 cdef enum:
     WAIT_SLICE_NS = 100000000    # signals are looked at this often
+    LEAD_LIMIT_S = 10            # a wait that may take so long may do the sync itself
 
 
 cdef inline bint _put_at_once(
@@ -158,8 +159,7 @@ cdef class Appender:
             raise TypeError("payload is a str: encode it first, e.g. text.encode()")
         try:
             PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-        except (BufferError, ValueError) as error:
-            # numpy raises ValueError where others raise BufferError.
+        except (BufferError, ValueError) as error:  # numpy raises the latter
             raise TypeError("payload must be a C-contiguous buffer") from error
         try:
             if <uint64_t> view.len > self.record_bytes_max:
@@ -343,6 +343,8 @@ cdef class Appender:
         """Wait until everything below `next_offset` is durable; flushes if nobody does."""
         cdef int64_t began = monotonic_ns(), left = WAIT_SLICE_NS
         cdef double limit_s = self._limit(timeout)
+        # Nobody can leave a sync of a device that hangs, so a short limit has the thread do it.
+        cdef bint lead = limit_s < 0 or limit_s >= LEAD_LIMIT_S
         cdef int error
         while self.log.durable_offset < next_offset:
             self._check_running()
@@ -350,11 +352,10 @@ cdef class Appender:
                 left = <int64_t> (limit_s * 1e9) - (monotonic_ns() - began)
                 if left <= 0:
                     raise NotYetDurable(
-                        f"accepted, but not durable after {limit_s} s: do not append it "
-                        "again, wait "
-                        "for it", offset=next_offset - 1, level="local", stream=self.stream)
+                        f"accepted, but not durable after {limit_s} s: do not append it again, "
+                        "wait for it", offset=next_offset - 1, level="local", stream=self.stream)
             with nogil:
-                error = hot_flush(self.log, 0, next_offset, min(left, WAIT_SLICE_NS))
+                error = hot_flush(self.log, 0, next_offset, min(left, WAIT_SLICE_NS), lead)
             if error and error != ETIMEDOUT:
                 self._check_running()
             PyErr_CheckSignals()

@@ -90,6 +90,7 @@ cdef struct HotLog:
     bint syncing
     bint stop
     bint threads
+    bint flush_now               # somebody who must not sync himself waits for the flush thread
     bint flush_idle              # the flush thread sleeps until an append wakes it
     pthread_mutex_t lock
     pthread_cond_t work          # the write-out thread waits here

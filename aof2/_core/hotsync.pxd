@@ -9,7 +9,7 @@ cdef void hot_stop_threads(HotLog *log) noexcept nogil
 # Make everything up to a coordinate and an offset durable; ETIMEDOUT, or the errno that poisoned
 # it.
 cdef int hot_flush(HotLog *log, uint64_t target, uint64_t target_offset,
-                   int64_t timeout_ns) noexcept nogil
+                   int64_t timeout_ns, bint lead) noexcept nogil
 # Wait until `changes` differs from `seen`, or for a time.
 cdef void hot_wait_change(HotLog *log, uint64_t seen, int64_t timeout_ns) noexcept nogil
 # State the durable position in the active file's next slot and sync it; 0 or an errno.

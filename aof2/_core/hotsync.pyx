@@ -95,7 +95,7 @@ cdef int _flush_once(HotLog *log) noexcept nogil:
 
 
 cdef int hot_flush(
-    HotLog *log, uint64_t target, uint64_t target_offset, int64_t timeout_ns
+    HotLog *log, uint64_t target, uint64_t target_offset, int64_t timeout_ns, bint lead
 ) noexcept nogil:
     cdef int64_t until = monotonic_ns() + timeout_ns
     cdef int error = 0
@@ -103,11 +103,15 @@ cdef int hot_flush(
     while error == 0 and (log.durable < target or log.durable_offset < target_offset):
         if log.state == HOT_POISONED:
             error = log.failure
-        elif not log.syncing:
+        elif lead and not log.syncing:
             log.syncing = True
             error = _flush_once(log)
-        elif cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
-            error = ETIMEDOUT
+        else:
+            if not log.syncing:
+                log.flush_now = True
+                pthread_cond_broadcast(&log.flush_work)
+            if cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
+                error = ETIMEDOUT
     pthread_mutex_unlock(&log.lock)
     return error
 
@@ -177,7 +181,10 @@ cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noe
     """Wait for a time (or for ever, below 0); the caller holds the lock."""
     cdef int64_t until = monotonic_ns() + wait_ns
     log.flush_idle = until_woken
-    while not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken:
+    while (
+        not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken
+        and not log.flush_now
+    ):
         if log.written >= max(log.started, log.durable) + WRITEBACK_BYTES and not log.syncing:
             _start_writeback(log)
         elif wait_ns < 0:
@@ -202,9 +209,12 @@ cdef void *_flush_thread(void *argument) noexcept nogil:
             _flush_thread_wait(log, log.interval_ns, False)
             while not log.stop and log.syncing:
                 pthread_cond_wait(&log.change, &log.lock)
+            log.flush_now = False
             if not log.stop and log.state == HOT_OPEN and _is_dirty(log):
                 log.syncing = True
                 _flush_once(log)
+        elif log.flush_now:
+            log.flush_now = False
         elif not armed:
             log.wake_at = 0
             armed = True

@@ -94,7 +94,7 @@ cdef int _take(Scan scan, FrameView *view) except -1:
     if view.kind == KIND_END:
         if view.data_bytes != 8 or memcmp(view.data, &scan.run.chain_crc, 8) != 0:
             raise _corrupt_class(scan)(
-                "the END does not agree with the frames before it; restore the file from another copy",
+                "the END does not agree with the frames before it; restore the file from a copy",
                 path=scan.header.path, position=scan.end_position,
             )
         scan.whole = True
@@ -217,11 +217,15 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
         if scan.start is None:
             _scan_file(fd, scan, size)
             if scan.run.records:
+                # A live writer may have started the file between the two looks.
+                scan.start = read_start_fd(fd, scan.header)
+            else:
+                return None
+            if scan.start is None:
                 raise _corrupt_class(scan)(
                     "the start block is damaged, but frames follow it",
                     path=scan.header.path, position=START_AT,
                 )
-            return None
         read_slot(fd, scan.header.salt, &slot)
         scan.slot_n = slot.n
         scan.slot_position = slot.durable_position
@@ -236,7 +240,7 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
             return None
         if not scan.whole:
             if size < scan.header.file_bytes:
-                # Preallocated and synced before it was used; only a seal, after the END, shortens it.
+                # Preallocated and synced before it is used; only a seal shortens it, after the END.
                 raise _corrupt_class(scan)(
                     f"the file has {size} bytes, but its header says {scan.header.file_bytes}: "
                     "restore it from a backup",

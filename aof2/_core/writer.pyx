@@ -231,7 +231,7 @@ cdef class SegmentWriter(UnsealedLookup):
             if status == PUT_OK:
                 break
             with nogil:
-                hot_flush(self.log, self.log.tail, 0, SEAL_WAIT_NS)
+                hot_flush(self.log, self.log.tail, 0, SEAL_WAIT_NS, True)
             self._check_running()
             if self.log.active != file:
                 break
@@ -315,7 +315,7 @@ cdef class SegmentWriter(UnsealedLookup):
                                  segment=segment_id)
         if not file.sealed:
             with nogil:
-                error = hot_flush(log, file.end, 0, <int64_t> 3600 * 1000000000)
+                error = hot_flush(log, file.end, 0, <int64_t> 3600 * 1000000000, True)
             self._check_running()
             check_errno(error, "flush before the seal", self.directory.path)
             with nogil:
@@ -375,7 +375,8 @@ cdef class SegmentWriter(UnsealedLookup):
         if log.state == HOT_OPEN:
             if log.header != NULL:
                 with nogil:
-                    error = hot_flush(log, log.tail, log.next_offset, <int64_t> 3600 * 1000000000)
+                    error = hot_flush(log, log.tail, log.next_offset,
+                                      <int64_t> 3600 * 1000000000, True)
                     if error == 0:
                         error = hot_confirm(log)
             if error == 0:

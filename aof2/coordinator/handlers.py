@@ -105,7 +105,7 @@ def handle_compress(command: Compress, stream: StreamInstance, ctx: Context) -> 
         if not ctx.stopping():
             _record(stream, RecordType.COMPRESSION_FAILED, command.segment, at, reason=str(error))
         raise
-    ctx.tier1.release(bound - info.bytes)
+    ctx.tier1.release(bound - stream.warm.sizes[command.segment])
     _record(
         stream,
         RecordType.COMPRESSION_DONE,

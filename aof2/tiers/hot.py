@@ -9,7 +9,7 @@ from aof2._core.directory import Directory
 from aof2._core.mapping import MappedSegment
 from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo, PointerInfo
-from aof2.admission import Budget
+from aof2.admission import Budget, on_disk
 from aof2.types import StreamIdentity
 
 _NAME = re.compile(r"(\d{20})\.seg")
@@ -60,8 +60,9 @@ class HotTier:
 
     def resize(self, segment_id: int, file_bytes: int) -> None:
         """Account for a file's size as it is now, e.g. after the seal cut it."""
-        self._budget.charge(file_bytes - self.sizes.get(segment_id, 0))
-        self.sizes[segment_id] = file_bytes
+        taken = on_disk(file_bytes)
+        self._budget.charge(taken - self.sizes.get(segment_id, 0))
+        self.sizes[segment_id] = taken
 
     def evict(self, segment_id: int) -> None:
         """Drop a file's name; who holds a mapping goes on reading."""

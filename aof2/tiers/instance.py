@@ -21,6 +21,8 @@ from aof2.tiers.tail import ReadonlyTail, Unsealed
 from aof2.tiers.warm import WarmTier
 from aof2.types import SegmentInfo, SegmentState, StreamIdentity, Tier
 
+FIND_LOOKS_MAX = 100
+"""So often a readonly stream looks anew for an offset that the landing ring says is there."""
 OPEN_SEGMENTS_MAX = 16
 """Segments that a stream keeps open for random reads, so that `get` need not open files."""
 
@@ -125,7 +127,7 @@ class StreamInstance:
             OffsetOutOfRange: it is below the first or beyond the next offset.
         """
         # A seal may happen between the two looks; then the second pass finds it in the index.
-        for _ in range(2):
+        for _ in range(2 if self.writer is not None else FIND_LOOKS_MAX):
             row = self.manifest.index.find_by_offset(offset)
             if row is not None and row.sealed:
                 return row.segment_id, True
@@ -134,6 +136,11 @@ class StreamInstance:
                     not segment.ended or offset < segment.end_offset
                 ):
                     return segment.segment_id, False
+            if self.writer is None:
+                # The writing process went on since the last look, perhaps into another segment.
+                self.refresh()
+                if offset > self.next_offset:
+                    break
         raise self.out_of_range(offset)
 
     def out_of_range(self, offset: int) -> OffsetOutOfRange:

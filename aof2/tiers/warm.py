@@ -10,7 +10,7 @@ from aof2._core.compressed import CompressedInfo
 from aof2._core.compressed_read import CompressedSegment, open_warm
 from aof2._core.directory import Directory
 from aof2._core.filemap import FileMap
-from aof2.admission import Budget
+from aof2.admission import Budget, on_disk
 from aof2.config import Tier1Config
 from aof2.tiers.hot import HotTier
 
@@ -21,7 +21,7 @@ class WarmTier:
     """Files of tier 1; knows names and sizes, decides nothing.
 
     Attributes:
-        sizes: Bytes of each usable file, by segment id.
+        sizes: Bytes that each usable file takes on disk, by segment id.
     """
 
     def __init__(self, directory: Directory, config: Tier1Config, budget: Budget) -> None:
@@ -42,7 +42,7 @@ class WarmTier:
     @staticmethod
     def bound(raw_bytes: int) -> int:
         """Bytes that the compressed form of a segment can take at most: what is admitted first."""
-        return raw_bytes + raw_bytes // 128 + 65536
+        return on_disk(raw_bytes + raw_bytes // 128 + 65536)
 
     def build(self, segment_id: int, hot: HotTier, stop: Callable[[], bool]) -> CompressedInfo:
         """Compress a sealed segment and verify the result by reading it back.
@@ -58,12 +58,12 @@ class WarmTier:
             frame_bytes=self._config.frame_bytes,
             stop=stop,
         )
-        self.sizes[segment_id] = info.bytes
+        self.sizes[segment_id] = on_disk(info.bytes)
         return info
 
     def adopt(self, segment_id: int) -> None:
         """Account for a file that is there and was found good."""
-        size = self.directory.size(self.name(segment_id))
+        size = on_disk(self.directory.size(self.name(segment_id)))
         self._budget.charge(size - self.sizes.get(segment_id, 0))
         self.sizes[segment_id] = size
 

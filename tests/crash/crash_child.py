@@ -24,7 +24,9 @@ def main(root: str, seed: int, how: str) -> None:
         if draw < 0.6:
             log.append(payload(n), durable=durable)
         elif draw < 0.99:
-            log.append_many([payload(k) for k in range(n, n + chance.randrange(1, 9))], durable=durable)
+            log.append_many(
+                [payload(k) for k in range(n, n + chance.randrange(1, 9))], durable=durable
+            )
         else:
             log.extend(payload(k) for k in range(n, n + chance.randrange(1, 300)))
         if chance.random() < 0.001:

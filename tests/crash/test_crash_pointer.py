@@ -30,7 +30,12 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, bytes]:
 
 def damaged(good: bytes, stale: bytes) -> dict[str, bytes | None]:
     """Every state the pointer may be found in; None: it is missing."""
-    states: dict[str, bytes | None] = {"nominal": good, "missing": None, "stale": stale, "empty": b""}
+    states: dict[str, bytes | None] = {
+        "nominal": good,
+        "missing": None,
+        "stale": stale,
+        "empty": b"",
+    }
     states["zeroed"] = bytes(len(good))
     states["too long"] = good + b"\0"
     states["another stream's"] = good[:16] + bytes(16) + good[32:]
@@ -47,7 +52,8 @@ def damaged(good: bytes, stale: bytes) -> dict[str, bytes | None]:
 def test_the_pointer_is_never_required(tmp_path, roots, how):
     """Goal: nominal, missing, stale, damaged: the same records each time.
 
-    Method: each state of the pointer in a copy of a root; opened for reading, then for writing, which
+    Method: each state of the pointer in a copy of a root; opened for reading, then for writing,
+    which
     also repairs it.
     """
     closed, crashed, stale = roots

@@ -132,7 +132,9 @@ def test_reading_changes_no_file(tmp_path, state):
     with aof2.open(root, readonly=True, config=config()) as manager:
         log = manager.stream("a")
         assert list(log.reader().payloads()) == [payload(n) for n in range(2050)]
-        assert [log.get(n).payload for n in (0, 1000, 2049)] == [payload(n) for n in (0, 1000, 2049)]
+        assert [log.get(n).payload for n in (0, 1000, 2049)] == [
+            payload(n) for n in (0, 1000, 2049)
+        ]
         assert len(log.segments()) > 1
         assert manager.streams() == ["a"]
     assert facts(root) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import time
 from pathlib import Path
 
@@ -34,10 +35,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int]:
             log.append(payload(log.next_offset))
         assert log.segments()[-1].segment_id == active
         following = log.next_offset
-        live = base / "live"
         assert log.watermarks.local == durable < following
-        copy_of(live, base / "cut")
-    # The ring is complete in the page cache, so write what it holds into the file as write-out does.
+        copy_of(base / "live", base / "cut")
     with aof2.open(copy_of(base / "cut", base / "whole_source"), config=config()) as manager:
         assert check(manager.stream("a")) == following
     return base / "cut", durable, following
@@ -63,13 +62,20 @@ def test_without_the_ring_exactly_what_was_durable_is_there(tmp_path, written):
     assert not report.clean
 
 
-def in_full(base: Path, **flush: float) -> tuple[Path, Path, int]:
+def slots(path: Path) -> list[int]:
+    """The durable positions that a segment's two confirmation slots state."""
+    page = path.read_bytes()[4096:8192]
+    return [struct.unpack_from("<QQ", page, at)[1] for at in (0, 512)]
+
+
+def in_full(base: Path, *, confirmed: bool) -> tuple[Path, Path, int]:
     """A root without ring whose active segment file has all its frames, as after a write-out.
 
     Returns:
         The root, the active segment, and the position in it up to which the first flush went.
     """
-    with aof2.open(base / "live", config=config(interval_s=3600, **flush)) as manager:
+    pace = {"interval_s": 0.002, "confirm_interval_s": 0.002} if confirmed else {"interval_s": 3600}
+    with aof2.open(base / "live", config=config(**pace)) as manager:
         log = manager.stream("a")
         fill(log, 700, seed=4)
         log.seal()
@@ -80,7 +86,10 @@ def in_full(base: Path, **flush: float) -> tuple[Path, Path, int]:
         # No rollover from here on: the last flush covers frames of the active segment only.
         fill(log, 900, seed=5)
         log.flush()
-        time.sleep(5 * flush.get("confirm_interval_s", 0))
+        until, end = time.monotonic() + 20, log.segments()[-1].bytes
+        while confirmed and end not in slots(segments(base / "live")[-1]):
+            assert time.monotonic() < until, "no slot was written"
+            time.sleep(0.001)
         root = copy_of(base / "live", base / "root")
     for path in root.glob("*/segments/landing.ring"):
         path.unlink()
@@ -94,7 +103,7 @@ def test_a_torn_last_write_is_cut_kept_aside_and_reported(tmp_path, kind):
     Method: tear the bytes that the very last flush wrote, at 12 seeded places.
     """
     chance = random.Random(f"{SEED} {kind}")
-    source, active, durable = in_full(tmp_path, confirm_interval_s=3600)
+    source, active, durable = in_full(tmp_path, confirmed=False)
     every = frames(active)
     last = [(at, size) for at, size in every if at >= durable]
     assert len(last) > 20
@@ -158,7 +167,7 @@ def refuses(root: Path, path: Path, at: int, data: bytes) -> None:
 def test_damage_below_what_a_slot_confirms_is_an_error_and_nothing_is_shortened(tmp_path):
     """Goal: promise 5. Method: hurt frames that the confirmation slot covers; the file stays."""
     chance = random.Random(SEED)
-    source, active, _ = in_full(tmp_path, confirm_interval_s=0.05)
+    source, active, _ = in_full(tmp_path, confirmed=True)
     every = frames(active)
     for turn in range(12):
         root = copy_of(source, tmp_path / str(turn))
@@ -171,7 +180,7 @@ def test_damage_below_what_a_slot_confirms_is_an_error_and_nothing_is_shortened(
 def test_damage_below_what_later_frames_show_is_an_error(tmp_path):
     """Goal: promise 5 without a slot. Method: hurt frames that later frames claim to be durable."""
     chance = random.Random(SEED)
-    source, active, durable = in_full(tmp_path, confirm_interval_s=3600)
+    source, active, durable = in_full(tmp_path, confirmed=False)
     before = [(at, size) for at, size in frames(active) if at < durable]
     root = copy_of(source, tmp_path / "root2")
     path = segments(root)[-1]
@@ -183,7 +192,7 @@ def test_a_file_shorter_than_its_header_says_is_an_error(tmp_path):
     """Goal: a truncation is no torn write: files are preallocated. Method: cut it at seeded
     places."""
     chance = random.Random(SEED)
-    source, active, durable = in_full(tmp_path, confirm_interval_s=3600)
+    source, active, durable = in_full(tmp_path, confirmed=False)
     for turn in range(12):
         root = copy_of(source, tmp_path / str(turn))
         path = segments(root)[-1]
@@ -232,7 +241,7 @@ def test_a_sealed_segment_in_the_middle_that_is_gone_is_an_error(tmp_path):
         lost = next(i for i in infos if f"{i.segment_id:020d}" == victim.stem)
         assert lost.residency == frozenset()
         seen = []
-        with pytest.raises(aof2.CorruptionError):
+        with pytest.raises(aof2.CorruptionError):  # noqa: PT012
             for record in log.reader():
                 seen.append(record.offset)
         assert seen == list(range(lost.base_offset))

@@ -1,4 +1,6 @@
-"""What the tests of the store's interface share: a small configuration, and counts of what is held."""
+"""What the tests of the store's interface share: a small configuration, and counts of what is
+held.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ def test_every_coroutine_does_what_its_blocking_form_does(tmp_path):
             assert await log.append_async(b"1", ext_id=9, durable=True) == 1
             assert log.watermarks.local == 2
             assert await log.append_many_async([b"2", b"3"]) == range(2, 4)
-            assert await log.append_many_async(iter([b"4"]), ext_ids=[7], durable=True) == range(4, 5)
+            assert await log.append_many_async(iter([b"4"]), ext_ids=[7], durable=True) == range(
+                4, 5
+            )
             ends = np.array([1, 2], np.int32)
             assert await log.append_packed_async(b"56", ends, durable=True) == range(5, 7)
             assert await log.append_many_async([]) == range(7, 7)
@@ -73,7 +75,10 @@ def test_every_coroutine_does_what_its_blocking_form_does(tmp_path):
 
 
 def test_a_loop_of_appends_lets_other_tasks_run(tmp_path):
-    """Goal: `append_async` yields about once a millisecond. Method: a ticker beside 20,000 appends."""
+    """Goal: `append_async` yields about once a millisecond.
+
+    Method: a ticker beside 20,000 appends.
+    """
 
     async def program() -> tuple[int, float]:
         ticks, done, longest_s = 0, False, 0.0
@@ -149,7 +154,10 @@ def test_a_cancelled_follower_leaves_the_stream_usable(tmp_path):
 
 
 def test_at_the_tail_a_read_says_tail_and_its_wait_ends_with_the_next_append(tmp_path):
-    """Goal: `WouldBlock(TAIL)`. Method: read at the end; wait in vain; append from another thread."""
+    """Goal: `WouldBlock(TAIL)`.
+
+    Method: read at the end; wait in vain; append from another thread.
+    """
     with aof2.open(tmp_path / "root") as manager:
         log = manager.stream("a")
         reader = log.reader(follow=True)
@@ -164,11 +172,17 @@ def test_at_the_tail_a_read_says_tail_and_its_wait_ends_with_the_next_append(tmp
         assert caught.value.wait(10) is True
         assert reader.read_nowait().payload == b"x"  # type: ignore[union-attr]
         later.join()
-        assert asyncio.run(caught.value.wait_async(1)) is True
+        later = threading.Timer(0.05, log.append, [b"y"])
+        later.start()
+        assert asyncio.run(caught.value.wait_async(10)) is True
+        later.join()
 
 
 def test_before_a_sync_durability_says_flush_and_its_wait_ends_with_it(tmp_path, gate):
-    """Goal: `WouldBlock(FLUSH)` from flush and wait. Method: hold back the device, then let it go."""
+    """Goal: `WouldBlock(FLUSH)` from flush and wait.
+
+    Method: hold back the device, then let it go.
+    """
     with aof2.open(tmp_path / "root") as manager:
         log = manager.stream("a")
         offset = log.append(b"x")
@@ -184,7 +198,10 @@ def test_before_a_sync_durability_says_flush_and_its_wait_ends_with_it(tmp_path,
 
 
 def test_a_full_ring_says_flush_and_nothing_was_accepted(tmp_path):
-    """Goal: back-pressure before the record is accepted. Method: writes to the files are held back."""
+    """Goal: back-pressure before the record is accepted.
+
+    Method: writes to the files are held back.
+    """
     event = threading.Event()
 
     def hook(op: str, *_: object) -> None:
@@ -199,7 +216,7 @@ def test_a_full_ring_says_flush_and_nothing_was_accepted(tmp_path):
         posix.set_seam_hook(hook)
         try:
             accepted = 1
-            with pytest.raises(aof2.WouldBlock) as caught:
+            with pytest.raises(aof2.WouldBlock) as caught:  # noqa: PT012
                 for _ in range(1000):
                     log.append_nowait(bytes(1000))
                     accepted += 1
@@ -278,9 +295,9 @@ def test_a_record_in_another_tier_says_hydration_and_comes_with_its_wait(tmp_pat
             try:
                 record = reader.read_nowait()
             except aof2.WouldBlock as not_yet:
-                assert not_yet.kind is aof2.WouldBlockKind.HYDRATION
+                assert not_yet.kind is aof2.WouldBlockKind.HYDRATION  # noqa: PT017
                 blocked += 1
-                assert not_yet.wait(10) is True
+                assert not_yet.wait(10) is True  # noqa: PT017
                 continue
             if record is None:
                 break
@@ -344,7 +361,10 @@ def test_the_one_who_syncs_for_all_keeps_its_time_limit_too(tmp_path, gate):
 
 
 def test_where_there_is_no_such_record_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
-    """Goal: waiting for the future is an error. Method: offsets at and beyond the end, wrong levels."""
+    """Goal: waiting for the future is an error.
+
+    Method: offsets at and beyond the end, wrong levels.
+    """
     with aof2.open(tmp_path / "root") as manager:
         log = manager.stream("a")
         log.wait()

@@ -35,9 +35,11 @@ def in_child(work: Callable[[], None]) -> str:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_gets_forked_handle_and_the_parent_goes_on(tmp_path: Path) -> None:
-    """Goal: a child never writes with the parent's handles, never hangs, and does not take its lock.
+    """Goal: a child never writes with the parent's handles, never hangs, and does not take its
+    lock.
 
-    Method: fork with a stream in use; every call in the child; then the parent appends, and a second
+    Method: fork with a stream in use; every call in the child; then the parent appends, and a
+    second
     writer is still refused.
     """
     root = tmp_path / "root"
@@ -86,7 +88,10 @@ def test_a_forked_child_gets_forked_handle_and_the_parent_goes_on(tmp_path: Path
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_does_not_keep_the_parents_lock(tmp_path: Path) -> None:
-    """Goal: the root is free once the parent closed it. Method: a child that outlives the manager."""
+    """Goal: the root is free once the parent closed it.
+
+    Method: a child that outlives the manager.
+    """
     manager = aof2.open(tmp_path / "root")
     manager.stream("a").append(b"1")
     readable, writable = os.pipe()
@@ -157,7 +162,10 @@ def test_every_error_pickles_with_all_its_fields(cls):
 
 
 def test_codes_are_of_one_class_each():
-    """Goal: a code in an alert names one class. Method: they are all different, and none is inherited."""
+    """Goal: a code in an alert names one class.
+
+    Method: they are all different, and none is inherited.
+    """
     codes = [cls.__dict__["code"] for cls in CLASSES]
     assert len(set(codes)) == len(codes)
 
@@ -174,7 +182,10 @@ def test_an_error_of_a_live_handle_pickles_and_its_wait_returns_at_once(tmp_path
 
 
 def test_values_pickle(tmp_path):
-    """Goal: records, rows of the residency map and reports go to other processes. Method: round trip."""
+    """Goal: records, rows of the residency map and reports go to other processes.
+
+    Method: round trip.
+    """
     with aof2.open(tmp_path / "root") as manager:
         log = manager.stream("a")
         log.append(b"payload", ext_id=2**63)

@@ -64,7 +64,10 @@ def test_opened_and_closed_often_for_reading(tmp_path):
 
 
 def test_a_closed_manager_closes_everything_it_gave_out(tmp_path):
-    """Goal: no use after close. Method: every call on handles of a closed manager raises `Closed`."""
+    """Goal: no use after close.
+
+    Method: every call on handles of a closed manager raises `Closed`.
+    """
     manager = aof2.open(tmp_path / "root")
     log = manager.stream("a")
     log.append(b"x")
@@ -96,7 +99,8 @@ def test_a_closed_manager_closes_everything_it_gave_out(tmp_path):
 
 
 def test_a_stream_is_the_same_object_each_time_and_keeps_its_ext_id(tmp_path):
-    """Goal: `stream` is a look-up; ext_id= is the default from now on, also in a segment that goes on.
+    """Goal: `stream` is a look-up; ext_id= is the default from now on, also in a segment that goes
+    on.
 
     Method: open the same stream with two defaults, in one manager and in the next; look at records.
     """

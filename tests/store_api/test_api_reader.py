@@ -133,7 +133,7 @@ def test_until_local_stops_at_what_is_durable(tmp_path):
         assert follower.read(timeout=5).offset == 2  # type: ignore[union-attr]
         remote = log.reader(follow=True, until="remote")
         log.wait(2, "remote", timeout=30)
-        assert [remote.read(timeout=5).offset for _ in range(3)] == [0, 1, 2]  # type: ignore[union-attr]
+        assert [remote.read(timeout=5).offset for _ in range(3)] == [0, 1, 2]
         log.append(b"3", durable=True)
         with pytest.raises(aof2.WouldBlock):
             remote.read_nowait()

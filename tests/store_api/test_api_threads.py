@@ -77,8 +77,8 @@ def test_four_threads_append_a_million_records(tmp_path):
 def test_every_way_of_appending_returns_its_own_offsets(tmp_path: Path, way: str) -> None:
     """Goal: what a call returns is where its records are, whatever other threads do meanwhile.
 
-    Method: four threads, small segments so that rollovers (which call into Python) are frequent; each
-    call's span is compared with what is read there.
+    Method: four threads, small segments so that rollovers (which call into Python) are frequent;
+    each call's span is compared with what is read there.
     """
     threads, calls, per_call = 4, 4000, 3
     each = calls * (per_call if way != "ext_id" else 1)
@@ -113,7 +113,10 @@ def test_every_way_of_appending_returns_its_own_offsets(tmp_path: Path, way: str
 
 
 def test_readers_follow_while_threads_append(tmp_path):
-    """Goal: a follower sees each record once, in order. Method: two writers, two followers, at once."""
+    """Goal: a follower sees each record once, in order.
+
+    Method: two writers, two followers, at once.
+    """
     each = 20_000
     with aof2.open(tmp_path / "root") as manager:
         log = manager.stream("a")
