@@ -22,7 +22,7 @@ SEED = 30
 def cold_objects(tmp_path):
     """A root whose segments are all in a directory that stands for tier 2, and the objects'
     files."""
-    records = random_payloads(SEED, 400)
+    records = list(random_payloads(SEED, 400))
     config = small_config(aof2.Tier2Config(url=str(tmp_path / "cold")))
     with aof2.open(tmp_path / "r", config=config) as manager:
         manager.stream("s").extend(records)
@@ -97,7 +97,7 @@ def failing_store(monkeypatch):
 
 def test_failed_uploads_are_tried_again_under_the_same_key(tmp_path, failing_store):
     """Goal: a lost reply makes no second object. Method: fail three uploads, restart in between."""
-    records = random_payloads(SEED, 400)
+    records = list(random_payloads(SEED, 400))
     config = small_config(aof2.Tier2Config(url="memory://failing"))
     with aof2.open(tmp_path / "r", config=config) as manager:
         manager.stream("s").extend(records)
@@ -131,7 +131,7 @@ def test_one_record_from_a_cold_segment_takes_two_requests(tmp_path, failing_sto
     """Goal: random reads of history stay cheap. Method: count ranged reads, and their bytes."""
     failing_store.failures = 0
     config = small_config(aof2.Tier2Config(url="memory://failing"))
-    records = random_payloads(SEED, 2000)
+    records = list(random_payloads(SEED, 2000))
     with aof2.open(tmp_path / "r", config=config) as manager:
         manager.stream("s").extend(records)
         manager.drain("remote", timeout=60)
