@@ -227,6 +227,11 @@ class Recovery:
                 self._finish(segment_id, found, ring)
                 continue
             self._check_evidence(segment_id, found, later)
+            if found.records == 0:
+                # Its very first frame is torn, so nothing in it was ever acknowledged.
+                self._found.truncated_bytes += found.torn_end - found.end_position
+                self._set_aside_from(at, scans)
+                return
             if not later and ring is None and found.clean:
                 self._found.resume = (segment_id, found)
                 self._found.next_offset = found.end_offset
@@ -234,9 +239,13 @@ class Recovery:
             else:
                 self._cut(segment_id, found)
                 self._finish(segment_id, found, ring)
-                for later_id, _ in later:
-                    self._to_quarantine(self._hot.directory, self._hot.name(later_id))
+                self._set_aside_from(at + 1, scans)
             return
+
+    def _set_aside_from(self, at: int, scans: list[tuple[int, Scan]]) -> None:
+        """Move started segments behind a cut out of the way; none of them holds a witness."""
+        for segment_id, _ in scans[at:]:
+            self._to_quarantine(self._hot.directory, self._hot.name(segment_id))
 
     def _check_base(self, segment_id: int, found: Scan) -> None:
         if found.start.base_offset != self._found.next_offset:

@@ -236,8 +236,6 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
                                 position=scan.end_position)
         if ring is not None and not scan.whole:
             _scan_ring(scan, ring)
-        if scan.run.records == 0 and not scan.whole and scan.slot_position <= FRAMES_AT:
-            return None
         if not scan.whole:
             if size < scan.header.file_bytes:
                 # Preallocated and synced before it is used; only a seal shortens it, after the END.
@@ -247,6 +245,8 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
                     path=scan.header.path, position=scan.end_position,
                 )
             _find_torn_end(fd, scan, size)
+            if scan.records == 0 and scan.torn_end <= FRAMES_AT and not scan.claims_durable:
+                return None
         return scan
     finally:
         sys_close(fd)

@@ -246,3 +246,28 @@ def test_a_sealed_segment_in_the_middle_that_is_gone_is_an_error(tmp_path):
                 seen.append(record.offset)
         assert seen == list(range(lost.base_offset))
         assert log.get(lost.end_offset).payload == payload(lost.end_offset)
+
+
+def test_a_torn_first_frame_is_kept_aside_with_its_file(tmp_path):
+    """Goal: what a started segment lost is in quarantine and in the report, never just gone.
+
+    Method: a copy without ring of a live root whose newest segment has only torn bytes.
+    """
+    with aof2.open(tmp_path / "live", config=config(interval_s=3600)) as manager:
+        log = manager.stream("a")
+        fill(log, 50, seed=4)
+        log.seal()
+        fill(log, 51, seed=4)
+        root = copy_of(tmp_path / "live", tmp_path / "root")
+    for path in root.glob("*/segments/landing.ring"):
+        path.unlink()
+    newest = sorted(root.glob("*/segments/*.seg"))[1]
+    with newest.open("r+b") as file:
+        file.seek(8192)
+        file.write(b"torn" * 100)
+    with aof2.open(root) as manager:
+        log = manager.stream("a")
+        assert (log.next_offset, log.recovery.clean) == (50, False)
+        assert log.recovery.truncated_bytes == 400
+        assert len(log.recovery.quarantine) == 1
+        assert log.append(b"goes on") == 50

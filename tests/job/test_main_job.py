@@ -26,15 +26,15 @@ SEED = 20
 
 
 ALL = set(aof2.Tier)
-INCOMPRESSIBLE = ALL - {aof2.Tier.WARM}
-"""Warm files as large as their segments: the warm tier may hold no more than the hot one does."""
+AT_LEAST = ALL - {aof2.Tier.WARM}
+"""A warm copy that outlives the hot one depends on the pace of eviction, so it is not asked for."""
 
 
 def run_job(
     root: Path,
     tier2: aof2.Tier2Config,
     make: Callable[[], Iterable[bytes]],
-    nearest: set[aof2.Tier] = ALL,
+    nearest: set[aof2.Tier] = AT_LEAST,
 ) -> None:
     """Append what `make` yields, with nobody helping; read it from every tier, before and after
     reopening. For some segments, each of `nearest` must be the nearest tier."""
@@ -49,6 +49,7 @@ def run_job(
             assert (log.watermarks.appended, log.watermarks.local) == (count, count)
             tiers = check_by_segment(log, make())
             assert nearest <= set(tiers)
+            assert {tier for info in log.segments() for tier in info.residency} == ALL
             check_equal((record.payload for record in log.reader()), make())
             manager.drain("remote", timeout=300)
             assert log.watermarks == aof2.Watermarks(count, count, count)
@@ -87,14 +88,14 @@ def test_random_sizes_come_back_from_s3(tmp_path, tier2_s3):
     """Goal: sizes from nothing to 100,000 bytes. Method: 20,000 seeded payloads through a real S3
     server."""
     tier2 = aof2.Tier2Config(**tier2_s3)
-    run_job(tmp_path / "r", tier2, lambda: random_payloads(SEED, 20_000), INCOMPRESSIBLE)
+    run_job(tmp_path / "r", tier2, lambda: random_payloads(SEED, 20_000))
 
 
 @pytest.mark.long
 def test_many_random_sizes_come_back_from_s3(tmp_path, tier2_s3):
     """Goal: the same for 200,000 payloads, 1.7 GB. Method: as above."""
     tier2 = aof2.Tier2Config(**tier2_s3)
-    run_job(tmp_path / "r", tier2, lambda: random_payloads(SEED + 2, 200_000), INCOMPRESSIBLE)
+    run_job(tmp_path / "r", tier2, lambda: random_payloads(SEED + 2, 200_000))
 
 
 def test_the_job_runs_with_a_directory_as_tier_2(tmp_path):
