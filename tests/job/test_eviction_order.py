@@ -86,7 +86,6 @@ def test_a_copy_goes_only_after_the_next_one_is_on_record(tmp_path, monkeypatch)
     finally:
         posix.set_seam_hook(None)
 
-    for i,e in enumerate(steps.events[:130]): print(i,e)
     chunk = Event("fdatasync", "00000000000000000001.mlog")
     evicted = {"seg": 0, "zst": 0}
     for at, event in enumerate(steps.events):
@@ -97,17 +96,14 @@ def test_a_copy_goes_only_after_the_next_one_is_on_record(tmp_path, monkeypatch)
             continue  # The spare of the end was never started.
         segment, warm = int(number), f"{number}.seg.zst"
         evicted[kind[-3:]] += 1
-        assert steps.before(at, Event("LOCAL_EVICTED", "", segment), chunk)
-        # The warm file is synced under its temporary name, then named, then recorded, then the
-        # record is synced; all of that before the eviction is even decided.
+        # The warm file is synced under its temporary name, then named, then recorded. One sync may
+        # cover that record and the eviction's, which stand in this order; then the name goes.
         assert steps.before(
             at,
             Event("SEAL_SEGMENT", "", segment),
-            chunk,
             Event("fdatasync", f".tmp-{warm}"),
             Event("rename", warm),
             Event("COMPRESSION_DONE", "", segment),
-            chunk,
             Event("LOCAL_EVICTED", "", segment),
             chunk,
         ), event
@@ -119,12 +115,8 @@ def test_a_copy_goes_only_after_the_next_one_is_on_record(tmp_path, monkeypatch)
                 Event("put", keys[segment]),
                 Event("stored", keys[segment]),
                 Event("UPLOAD_DONE", "", segment),
-                chunk,
                 Event("LOCAL_EVICTED", "", segment),
                 chunk,
             ), event
     assert evicted["seg"] > 5
     assert evicted["zst"] > 3
-
-def test_dbg(tmp_path, monkeypatch):
-    pass

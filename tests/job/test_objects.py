@@ -3,6 +3,7 @@ requests."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import struct
 import subprocess
@@ -83,7 +84,7 @@ def payloads_of(kind: int, flags: int, body: bytes) -> list[bytes]:
     ends = struct.unpack_from(f"<{count + 1}I", body, 8)
     at = 8 + 4 * (count + 1)
     at += -at % 8 + 8 * count * columns.bit_count()
-    return [body[at + a : at + b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [body[at + a : at + b] for a, b in itertools.pairwise(ends)]
 
 
 def test_another_implementation_agrees_with_every_checksum(cold_objects):
