@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
+from aof2.coordinator.commands import Rollover
 from aof2.errors import (
     ConfigError,
     NotYetDurable,
@@ -175,7 +176,8 @@ class Flushing(StreamHandle):
     def _is_sealed(self, upto: int) -> bool:
         if self._instance.sealed_end() >= upto:
             return True
-        error = self._instance.last_error
+        # Of seals only: a tier 2 that is down is no reason why a segment could not be sealed.
+        error = self._instance.failures.get(Rollover)
         if error is not None and any(u.ended for u in self._instance.unsealed()):
             raise RolloverFailed(
                 f"the segment could not be sealed ({error}); its records are intact, it is "

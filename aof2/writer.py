@@ -93,8 +93,8 @@ class WriterHost:
             stream.spare_needed = frame_bytes
         self._coordinator.kick()
         wanted = self._context.segment_bytes(stream, frame_bytes)
-        error = stream.last_error
-        if isinstance(error, OSError) and error.errno == ENOSPC:
+        failures = list(stream.failures.values())
+        if any(isinstance(error, OSError) and error.errno == ENOSPC for error in failures):
             return WouldBlockKind.DISK_FULL
         if self._context.tier0.used + wanted <= self._context.tier0.bytes_max:
             return WouldBlockKind.ROLLOVER

@@ -21,7 +21,7 @@ def handle(command: Command, ctx: Context) -> None:
     stream = ctx.streams.get(command.stream)
     if stream is not None:
         _HANDLERS[type(command)](command, stream, ctx)
-        stream.notify()
+        stream.notify(type(command))
 
 
 def handle_prepare(command: Prepare, stream: StreamInstance, ctx: Context) -> None:

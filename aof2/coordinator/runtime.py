@@ -154,4 +154,4 @@ class Coordinator:
             )
         stream = self.context.streams.get(command.stream)
         if stream is not None:
-            stream.notify(error)
+            stream.notify(type(command), error)

@@ -34,7 +34,8 @@ class StreamInstance:
         changed: Notified on every seal, tier move and failure; its lock guards the fields below.
         spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
         size_steps: Doublings of the segment size so far.
-        last_error: The newest failure of background work for this stream, None after a success.
+        failures: The newest failure of each kind of background work for this stream, oldest first;
+            a success of the same kind takes it away.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class StreamInstance:
         self.spare_asked = False
         self.spare_id = 0
         self.size_steps = 0
-        self.last_error: BaseException | None = None
+        self.failures: dict[object, BaseException] = {}
         self.to_compress: set[int] = set()
         self.to_upload: set[int] = set()
         self._touched: OrderedDict[int, None] = OrderedDict()
@@ -310,10 +311,18 @@ class StreamInstance:
             self._touched.pop(segment_id, None)
             self._open.pop(segment_id, None)
 
-    def notify(self, error: BaseException | None = None) -> None:
-        """Wake everybody who waits for this stream's background work."""
+    @property
+    def last_error(self) -> BaseException | None:
+        """The newest failure that no success has followed; None when all is well."""
         with self.changed:
-            self.last_error = error
+            return next(reversed(self.failures.values()), None)
+
+    def notify(self, kind: object, error: BaseException | None = None) -> None:
+        """Note how background work of a kind ended, and wake everybody who waits for some."""
+        with self.changed:
+            self.failures.pop(kind, None)
+            if error is not None:
+                self.failures[kind] = error
             self.changed.notify_all()
         if self.writer is not None:
             self.writer.announce()
