@@ -88,9 +88,15 @@ def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> 
 def handle_compress(command: Compress, stream: StreamInstance, ctx: Context) -> None:
     """Build the warm file, verified by reading it back, then record it."""
     row = stream.manifest.index.segments.get(command.segment)
-    if row is None or command.segment in stream.warm.sizes or row.cold is not None:
+    present = command.segment in stream.warm.sizes
+    if row is None or row.cold is not None or (present and row.compressed is not None):
         stream.to_compress.discard(command.segment)
+        if row is not None and row.cold is None:
+            stream.to_upload.add(command.segment)
         return
+    if present:
+        # Built, but the record failed: what no record vouches for is built again.
+        stream.warm.evict(command.segment)
     bound = WarmTier.bound(row.raw_bytes)
     if not ctx.tier1.admit(bound):
         return  # The planner makes room and plans it again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 import pytest
@@ -9,6 +10,8 @@ from jobhelp import KIB, FaultyStore, check_equal, random_payloads, small_config
 
 import aof2
 from aof2 import Tier, WouldBlockKind
+from aof2._core.manifest import RecordType
+from aof2.manifest.log import Manifest
 from aof2.objectstore import ObjectInfo
 
 SEED = 40
@@ -131,6 +134,44 @@ def test_a_restart_uses_the_recorded_key_again(tmp_path, store):
         manager.drain("remote", timeout=30)
         check_one_object_each(store, log)
         check_equal(log.reader().payloads(), records)
+
+
+def test_a_seal_does_not_wait_for_tier_2(tmp_path, store):
+    """Goal: an outage of tier 2 is no failure of a seal. Method: seal again and again while every
+    upload fails."""
+    store.before = refuse
+    with aof2.open(tmp_path / "r", config=CONFIG) as manager:
+        log = manager.stream("s")
+        for number in range(20):
+            log.append(b"x" * number)
+            log.seal(timeout=10)
+        assert len(log.segments()) == 20
+        assert store.puts
+        assert log.watermarks.remote == 0
+
+
+@pytest.mark.parametrize("kind", [RecordType.COMPRESSION_DONE, RecordType.UPLOAD_DONE])
+def test_a_copy_without_its_record_is_made_again(tmp_path, store, monkeypatch, kind):
+    """Goal: a drain that returned has done its work. Method: the record of a copy that was just
+    made cannot be written, once."""
+    append, left = Manifest.append, [1]
+
+    def fail_once(self: Manifest, type: RecordType, *arguments: int, **fields: object) -> int:
+        if type == kind and left[0]:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "planned failure")
+        return append(self, type, *arguments, **fields)
+
+    monkeypatch.setattr(Manifest, "append", fail_once)
+    with aof2.open(tmp_path / "r", config=CONFIG) as manager:
+        log = manager.stream("s")
+        log.extend(records := list(random_payloads(SEED + 3, 30)))
+        manager.drain("remote", timeout=20)
+        assert left == [0]
+        assert log.watermarks.remote == len(records)
+        check_one_object_each(store, log)
+        warm = sum(path.stat().st_blocks * 512 for path in tmp_path.glob("r/*/warm/*"))
+        assert manager.bytes_used[1] == warm
 
 
 def test_an_object_that_differs_is_no_copy(tmp_path, store):
