@@ -19,7 +19,8 @@ RECORD_BYTES_DEFAULT = 16 * MIB
 BATCH_BYTES_DEFAULT = 4 * MIB
 ENOSPC = 28
 FAST_S = 0.05
-FAST_STEPS = 2
+FAST_STEPS = 6
+"""From the first size to the default largest: 64 times."""
 
 
 def size_limits(config: AofManagerConfig) -> tuple[int, int]:

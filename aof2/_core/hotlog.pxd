@@ -18,7 +18,7 @@ cdef extern from "<pthread.h>" nogil:
         pass
 
 cdef enum:
-    WRITEBACK_BYTES = 8388608    # so much unsynced is worth telling the device to begin
+    WRITEBACK_BYTES = 4194304    # so much unsynced is worth telling the device to begin
 
 cdef enum HotState:
     HOT_OPEN = 0

@@ -39,7 +39,7 @@ class Context:
     def segment_bytes(self, stream: StreamInstance, frame_bytes: int) -> int:
         """Size of a stream's next segment.
 
-        The first one is small and sizes double (or grow eightfold where one was full within
+        The first one is small and sizes double (or reach the largest where one filled within
         moments) up to the configured one, but a stream takes no more than its share of a quarter of
         tier 0, so that many streams fit beside each other. A frame that needs more gets it.
         """

@@ -92,6 +92,7 @@ def test_random_sizes_come_back_from_s3(tmp_path, tier2_s3):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_many_random_sizes_come_back_from_s3(tmp_path, tier2_s3):
     """Goal: the same for 200,000 payloads, 1.7 GB. Method: as above."""
     tier2 = aof2.Tier2Config(**tier2_s3)
