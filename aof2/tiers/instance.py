@@ -56,7 +56,6 @@ class StreamInstance:
         self.writer: SegmentWriter | None = None
         self.changed = threading.Condition()
         self.spare_needed = 0
-        self.spare_asked = False
         self.spare_id = 0
         self.size_steps = 0
         self.failures: dict[object, BaseException] = {}
