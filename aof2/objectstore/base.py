@@ -6,19 +6,24 @@ Numbered, because the contract suite checks each rule against every implementati
     with a dot, at most 512 characters in all. No key is a directory of another one. Anything else
     is a `ConfigError`; it never reaches the store.
 2.  *Create-only.* `put` stores an object whole or not at all, and never replaces one. Of several
-    puts with different contents exactly one wins; the others get `UploadFailed`.
+    puts with different contents exactly one wins; the others get `UploadFailed`. Only `replace`
+    overwrites: the last writer wins, whole or not at all, and a reader gets one content or another.
 3.  *Idempotent.* `put` of a key that exists with the same size and crc64 succeeds, whoever wrote
     it. So a lost reply, a retry and a restart all end in success.
-4.  *Verified.* `put` with a crc64 that is not the data's stores nothing: `UploadFailed`.
-5.  *Durable.* Once `put` has returned, the object survives power loss of the store.
+4.  *Verified.* `put` or `replace` with a crc64 that is not the data's stores nothing:
+    `UploadFailed`.
+5.  *Durable.* Once `put` or `replace` has returned, the object survives power loss of the store.
 6.  *Exact.* `get_range(key, start, end)` returns exactly `end - start` bytes, or raises
-    `FetchFailed`. An empty range is `b""` without a look at the store.
-7.  *Missing* is `None` from `head`, `ObjectNotFound` from `get_range`, and fine for `delete`.
+    `FetchFailed`. An empty range is `b""` without a look at the store. `get(key, bytes_max)`
+    returns the whole object by one request; a larger one is `FetchFailed`, and costs no memory.
+7.  *Missing* is `None` from `head`, `ObjectNotFound` from `get_range` and `get`, and fine for
+    `delete`.
 8.  *Listing* yields every key that begins with the prefix once, in ascending order of the keys.
     Its infos may leave out the crc64. Foreign names that are no keys by rule 1 are left out.
 9.  *Errors.* Credentials refused: `Tier2Auth`. Unreachable, or no such bucket or directory:
     `Tier2Unavailable` (but `head` of S3 cannot tell a missing bucket from a missing object).
-    Otherwise `UploadFailed` from what writes (`put`, `delete`) and `FetchFailed` from what reads.
+    Otherwise `UploadFailed` from what writes (`put`, `replace`, `delete`) and `FetchFailed` from
+    what reads.
     Each has the key as `path` and the cause chained. No error, `describe()` or `repr` shows a
     secret.
 10. *Threads.* Every method may be called from any thread at any time, `close` once all others have
@@ -36,7 +41,7 @@ from aof2._core.checksum import crc64nvme
 from aof2.errors import ConfigError, FetchFailed, UploadFailed
 
 BytesLike = bytes | bytearray | memoryview
-"""What `put` takes: any C-contiguous buffer; wrap others in a `memoryview`."""
+"""What `put` and `replace` take: any C-contiguous buffer; wrap others in a `memoryview`."""
 
 KEY_CHARACTERS_MAX = 512
 """Longest key, so that a prefix of as many bytes before it still fits S3's 1,024."""
@@ -68,7 +73,7 @@ class ObjectInfo:
 
 
 class ObjectStore(ABC):
-    """A place for immutable objects; the module's docstring is its contract.
+    """A place for objects, nearly all immutable; the module's docstring is its contract.
 
     ```python
     with open_store("/var/backups/aof2") as store:
@@ -88,6 +93,30 @@ class ObjectStore(ABC):
 
         Raises:
             UploadFailed: The key has other content, `crc64` is wrong, or the store failed.
+            Tier2Auth, Tier2Unavailable: See rule 9.
+        """
+
+    @abstractmethod
+    def replace(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
+        """Store an object, in place of the one that may be there (rules 2, 4 and 5).
+
+        Args:
+            key, data, crc64: As in `put`.
+
+        Raises:
+            UploadFailed: `crc64` is wrong, or the store failed; then the old or the new content
+                is there. Doing it again is safe as long as nobody else replaces the object.
+            Tier2Auth, Tier2Unavailable: See rule 9.
+        """
+
+    @abstractmethod
+    def get(self, key: str, bytes_max: int) -> bytes:
+        """Read a whole object of at most `bytes_max` bytes, by one request (rule 6).
+
+        Raises:
+            ObjectNotFound: There is no such object.
+            FetchFailed: The object is larger, its bytes do not have the checksum that the store
+                tells, or the store failed.
             Tier2Auth, Tier2Unavailable: See rule 9.
         """
 
@@ -185,6 +214,16 @@ def check_range(key: str, start: int, end: int) -> None:
     """Raise `FetchFailed` unless `[start, end)` is a range of bytes."""
     if not 0 <= start <= end:
         raise FetchFailed(f"[{start}, {end}) is not a range of bytes", path=key)
+
+
+def object_too_large(key: str, size: int | None, bytes_max: int) -> FetchFailed:
+    """The error for an object that is larger than its reader takes (rule 6)."""
+    found = "more" if size is None else f"{size} bytes"
+    return FetchFailed(
+        f"at most {bytes_max} bytes were expected there, but the object has {found}; nothing of "
+        "it was taken. Something else wrote to this key",
+        path=key,
+    )
 
 
 def require_crc64(key: str, data: memoryview, crc64: int) -> None:

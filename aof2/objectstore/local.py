@@ -27,6 +27,7 @@ from aof2.objectstore.base import (
     check_range,
     content_differs,
     is_key,
+    object_too_large,
     require_crc64,
 )
 
@@ -63,6 +64,38 @@ class LocalStore(ObjectStore):
             require_crc64(key, view, crc64)
             with self._failing_as(UploadFailed, key), self._parent(key, create=True) as directory:
                 return self._create(directory, key, view, crc64)
+
+    def replace(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
+        check_key(key)
+        with memoryview(data).cast("B") as view:
+            require_crc64(key, view, crc64)
+            with self._failing_as(UploadFailed, key), self._parent(key, create=True) as directory:
+                temporary = self._write_temporary(directory, view)
+                try:
+                    # Renaming changes neither inode nor time, and afterwards the name may already
+                    # be another writer's.
+                    status = os.stat(temporary, dir_fd=directory, follow_symlinks=False)
+                    # Order: contents synced -> renamed, which is atomic -> directory synced.
+                    os.rename(temporary, _name(key), src_dir_fd=directory, dst_dir_fd=directory)
+                except BaseException:
+                    os.unlink(temporary, dir_fd=directory)
+                    raise
+                os.fsync(directory)
+                return _info(key, status, crc64)
+
+    def get(self, key: str, bytes_max: int) -> bytes:
+        check_key(key)
+        with self._failing_as(FetchFailed, key), self._opened(key) as (file, status):
+            if status.st_size > bytes_max:
+                raise object_too_large(key, status.st_size, bytes_max)
+            data = file.read(status.st_size)
+            if len(data) == status.st_size:
+                return data
+        raise FetchFailed(
+            f"only {len(data)} of {status.st_size} bytes could be read in the {self.describe()}; "
+            "something else changed the file",
+            path=key,
+        )
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         check_key(key)

@@ -15,6 +15,7 @@ from aof2.objectstore.base import (
     check_key_prefix,
     check_range,
     content_differs,
+    object_too_large,
     require_crc64,
 )
 
@@ -50,16 +51,28 @@ class MemoryStore(ObjectStore):
             raise content_differs(key, len(content), crc64, found)
         return found
 
+    def replace(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
+        check_key(key)
+        with memoryview(data).cast("B") as view:
+            require_crc64(key, view, crc64)
+            content = bytes(view)
+        with self._lock:
+            self._objects[key] = (content, crc64)
+        return ObjectInfo(key, len(content), crc64, f"{crc64:016x}")
+
+    def get(self, key: str, bytes_max: int) -> bytes:
+        check_key(key)
+        content = self._content(key)
+        if len(content) > bytes_max:
+            raise object_too_large(key, len(content), bytes_max)
+        return content
+
     def get_range(self, key: str, start: int, end: int) -> bytes:
         check_key(key)
         check_range(key, start, end)
         if start == end:
             return b""
-        with self._lock:
-            stored = self._objects.get(key)
-        if stored is None:
-            raise ObjectNotFound(f"there is no such object in {self.describe()}", path=key)
-        content = stored[0]
+        content = self._content(key)
         if end > len(content):
             raise FetchFailed(
                 f"[{start}, {end}) is not inside the object of {len(content)} bytes", path=key
@@ -87,6 +100,13 @@ class MemoryStore(ObjectStore):
 
     def describe(self) -> str:
         return f"memory://{self._name}"
+
+    def _content(self, key: str) -> bytes:
+        with self._lock:
+            stored = self._objects.get(key)
+        if stored is None:
+            raise ObjectNotFound(f"there is no such object in {self.describe()}", path=key)
+        return stored[0]
 
     def _info(self, key: str) -> ObjectInfo | None:
         stored = self._objects.get(key)

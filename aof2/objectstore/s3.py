@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from operator import attrgetter
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions as aws
@@ -40,14 +38,14 @@ from aof2.objectstore.base import (
     check_range,
     content_differs,
     is_key,
+    object_too_large,
     require_crc64,
 )
+from aof2.objectstore.s3_arguments import check_arguments
 
 _ATTEMPTS = 3
 _CONNECTIONS_MAX = 16
 _READ_BYTES = 1 << 20
-_PREFIX_BYTES_MAX = 512
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 
 _REQUEST_FAILED = (aws.ClientError, aws.BotoCoreError)
 _UNREACHABLE = (aws.ConnectionError, aws.HTTPClientError)
@@ -102,7 +100,7 @@ class S3Store(ObjectStore):
         addressing_style: str = "auto",
         request_timeout_s: float = 30.0,
     ) -> None:
-        _check_arguments(bucket, prefix, endpoint_url, addressing_style, request_timeout_s)
+        check_arguments(bucket, prefix, endpoint_url, addressing_style, request_timeout_s)
         if (access_key_id is None) != (secret_access_key is None):
             raise ConfigError("tier2.access_key_id and tier2.secret_access_key belong together")
         self._bucket = bucket
@@ -143,7 +141,7 @@ class S3Store(ObjectStore):
                         Key=self._prefix + key,
                         Body=_Body(view) if view.nbytes else b"",
                         IfNoneMatch="*",
-                        ChecksumCRC64NVME=base64.b64encode(crc64.to_bytes(8, "big")).decode(),
+                        ChecksumCRC64NVME=_encoded_crc64(crc64),
                     )
                 except _REQUEST_FAILED as error:
                     settled = self._settle(key, view.nbytes, crc64, error)
@@ -154,6 +152,44 @@ class S3Store(ObjectStore):
         raise UploadFailed(
             f"{self.describe()} reports a conflicting request each time; try again", path=key
         )
+
+    def replace(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
+        check_key(key)
+        with memoryview(data).cast("B") as view:
+            require_crc64(key, view, crc64)
+            try:
+                reply = self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._prefix + key,
+                    Body=_Body(view) if view.nbytes else b"",
+                    ChecksumCRC64NVME=_encoded_crc64(crc64),
+                )
+            except _REQUEST_FAILED as error:
+                raise self._error(error, "write to", UploadFailed, key) from error
+            return ObjectInfo(key, view.nbytes, crc64, _etag(reply))
+
+    def get(self, key: str, bytes_max: int) -> bytes:
+        check_key(key)
+        try:
+            reply = self._client.get_object(
+                Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED"
+            )
+            with closing(reply["Body"]) as body:
+                size = int(reply["ContentLength"])
+                # Checked before reading, so that a hostile object costs no memory.
+                if size > bytes_max:
+                    raise object_too_large(key, size, bytes_max)
+                data = _read(body, size)
+        except _REQUEST_FAILED as error:
+            raise self._error(error, "read from", FetchFailed, key) from error
+        told = _decoded_crc64(reply.get("ChecksumCRC64NVME"))
+        if len(data) != size or (told is not None and told != crc64nvme(data)):
+            raise FetchFailed(
+                f"{self.describe()} sent {len(data)} of {size} bytes, or bytes with another "
+                "checksum than it tells; try again",
+                path=key,
+            )
+        return data
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         check_key(key)
@@ -322,39 +358,6 @@ class _Body:
         return self._position
 
 
-def _check_arguments(
-    bucket: str, prefix: str, endpoint_url: str | None, style: str, timeout_s: float
-) -> None:
-    # Neither URL is repeated: people put passwords into URLs.
-    if not _BUCKET.fullmatch(bucket):
-        raise ConfigError(
-            "tier2.url must be s3://bucket/prefix with a bucket name of 3 to 63 characters"
-        )
-    parts = prefix.split("/") if prefix else []
-    if not prefix.isprintable() or len(prefix.encode()) > _PREFIX_BYTES_MAX:
-        raise ConfigError(f"tier2.url: the prefix is over {_PREFIX_BYTES_MAX} bytes or unprintable")
-    if any(part in ("", ".", "..") for part in parts):
-        raise ConfigError("tier2.url: the prefix has an empty component, '.' or '..'")
-    if endpoint_url is not None and not _is_address(endpoint_url):
-        raise ConfigError(
-            "tier2.endpoint_url must be http://host:port or https://host:port; credentials go "
-            "into tier2.access_key_id and tier2.secret_access_key"
-        )
-    if style not in ("auto", "path", "virtual"):
-        raise ConfigError("tier2.addressing_style must be auto, path or virtual")
-    if not 0 < timeout_s <= 3600:
-        raise ConfigError("tier2.request_timeout_s must be above 0 and at most 3600")
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        usable = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    return usable and parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in url
-
-
 def _verdict(error: Exception) -> tuple[int, str, str]:
     """HTTP status (0: none), S3 error code, and a short text."""
     if not isinstance(error, aws.ClientError):
@@ -377,6 +380,10 @@ def _read(body: Any, size: int) -> bytes:
 
 def _etag(reply: Mapping[str, Any]) -> str:
     return str(reply.get("ETag", "")).strip('"')
+
+
+def _encoded_crc64(crc64: int) -> str:
+    return base64.b64encode(crc64.to_bytes(8, "big")).decode()
 
 
 def _decoded_crc64(text: str | None) -> int | None:

@@ -138,6 +138,8 @@ def test_a_missing_object_is_none_an_error_or_fine_by_method(store: ObjectStore)
         assert store.head(key) is None
         with pytest.raises(ObjectNotFound):
             store.get_range(key, 0, 1)
+        with pytest.raises(ObjectNotFound):
+            store.get(key, 1)
         store.delete(key)
     assert list(store.list()) == []
 
@@ -196,6 +198,64 @@ def test_a_wrong_checksum_stores_nothing(store: ObjectStore, exists: bool):
     assert (store.head("k") is not None) == exists
 
 
+def test_replacing_overwrites_whatever_was_there(store: ObjectStore):
+    """Goal: the one way to change an object. Method: longer, shorter, empty, and what put made."""
+    put(store, "a/k", b"put")
+    for data in (b"longer than before", b"short", b"", b"last"):
+        stored = store.replace("a/k", data, crc64=crc64nvme(data))
+        assert (stored.key, stored.size, stored.crc64) == ("a/k", len(data), crc64nvme(data))
+        assert store.head("a/k") == stored
+        assert store.get("a/k", 100) == data
+    store.replace("a/new", memoryview(b"new"), crc64=crc64nvme(b"new"))
+    assert [info.key for info in store.list()] == ["a/k", "a/new"]
+    with pytest.raises(UploadFailed, match="other content"):
+        put(store, "a/k", b"put")
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_replacing_with_a_wrong_checksum_changes_nothing(store: ObjectStore, exists: bool):
+    """Goal: rule 4. Method: a crc64 one bit off, on a new key and on one that exists."""
+    if exists:
+        put(store, "k", b"first")
+    with pytest.raises(UploadFailed, match="crc64"):
+        store.replace("k", b"other", crc64=crc64nvme(b"other") ^ 1)
+    assert (store.head("k") is not None) == exists
+    assert not exists or store.get("k", 5) == b"first"
+
+
+def test_of_racing_replacements_one_is_there_whole_at_any_time(store: ObjectStore):
+    """Goal: last writer wins, and a reader never sees a mixture.
+
+    Method: 16 threads replace one object with contents of different sizes, and read after that.
+    """
+    contents = [bytes([65 + i]) * (1 + i * 4001) for i in range(WRITERS)]
+    put(store, "k", contents[0])
+    start = threading.Barrier(WRITERS)
+
+    def one(data: bytes) -> bytes:
+        start.wait()
+        store.replace("k", data, crc64=crc64nvme(data))
+        return store.get("k", MIB)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        seen = list(pool.map(one, contents))
+    assert set(seen) | {store.get("k", MIB)} <= set(contents)
+    assert [info.key for info in store.list()] == ["k"]
+
+
+def test_a_whole_object_is_read_up_to_a_limit(store: ObjectStore):
+    """Goal: rule 6; a hostile object costs no memory. Method: limits around the size."""
+    put(store, "k", b"0123456789")
+    put(store, "empty", b"")
+    assert store.get("k", 10) == store.get("k", 1 << 60) == b"0123456789"
+    assert store.get("empty", 0) == b""
+    for bytes_max in (9, 0):
+        with pytest.raises(FetchFailed, match="at most") as caught:
+            store.get("k", bytes_max)
+        assert not isinstance(caught.value, ObjectNotFound)
+        assert caught.value.path == "k"
+
+
 def test_listing_is_in_key_order_and_by_prefix(store: ObjectStore):
     """Goal: rule 8, with characters that sort around the slash. Method: compare with sorted()."""
     keys = ["k/x", "k/y/z", "k-b", "k.c", "k0", "kA", "k_", "ka", "A/b.c-d_e/0", "k/x.1/a", "z"]
@@ -227,6 +287,8 @@ def test_a_key_that_could_reach_elsewhere_is_refused_by_every_method(store: Obje
     """Goal: rule 1 holds before the store is asked. Method: hostile and malformed keys."""
     calls = [
         lambda: put(store, key, b""),
+        lambda: store.replace(key, b"", crc64=0),
+        lambda: store.get(key, 0),
         lambda: store.get_range(key, 0, 0),
         lambda: store.head(key),
         lambda: store.delete(key),

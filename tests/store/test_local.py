@@ -94,6 +94,37 @@ def test_a_failed_put_leaves_no_file(
     assert store.put("a/k", DATA, crc64=CRC64).size == len(DATA)
 
 
+@pytest.mark.parametrize("step", ["write", "fsync", "rename"])
+def test_a_failed_replace_leaves_what_was_there(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    """Goal: whole or not at all. Method: fail one step of the replacement."""
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store.put("a/k", b"before", crc64=crc64nvme(b"before"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, failing)
+        with pytest.raises(UploadFailed, match="No space left"):
+            store.replace("a/k", DATA, crc64=CRC64)
+    assert os.listdir(root / "a") == ["k"]
+    assert store.get("a/k", 100) == b"before"
+
+
+def test_replacing_a_planted_link_reaches_nothing_outside(
+    store: LocalStore, root: Path, tmp_path: Path
+):
+    """Goal: no link is followed. Method: the object's name is a link to a file outside."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"untouched")
+    (root / "k").symlink_to(outside)
+    with pytest.raises(FetchFailed):
+        store.get("k", 100)
+    store.replace("k", DATA, crc64=CRC64)
+    assert (outside.read_bytes(), store.get("k", 100)) == (b"untouched", DATA)
+
+
 def test_foreign_files_are_not_listed(store: LocalStore, root: Path):
     """Goal: only what could be a key. Method: names that rule 1 forbids, beside one it allows."""
     for name in ("lost+found", ".hidden", "with space"):

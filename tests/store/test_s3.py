@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import os
 import pickle
 import socket
@@ -39,6 +40,8 @@ SECRET = "a-wrong-secret-nobody-may-see"
 CALLS: dict[str, Callable[[ObjectStore], object]] = {
     "check": lambda store: store.check(),
     "put": lambda store: store.put("k", DATA, crc64=CRC64),
+    "replace": lambda store: store.replace("k", DATA, crc64=CRC64),
+    "get": lambda store: store.get("k", 100),
     "get_range": lambda store: store.get_range("k", 0, 1),
     "head": lambda store: store.head("k"),
     "delete": lambda store: store.delete("k"),
@@ -332,6 +335,26 @@ def test_a_server_that_answers_a_range_badly_is_an_error(answer: str):
             thread.join()
     assert type(caught.value) in (FetchFailed, Tier2Unavailable)
     assert not isinstance(caught.value, ObjectNotFound)
+
+
+def test_a_whole_object_whose_bytes_changed_on_the_way_is_an_error(store: s3.S3Store):
+    """Goal: the checksum that the server tells is compared. Method: swap the body of the reply."""
+    store.put("k", DATA, crc64=CRC64)
+
+    def changed(**arguments: Any) -> Any:
+        reply = client.real.get_object(**arguments)
+        reply["Body"].close()
+        return {**reply, "Body": io.BytesIO(DATA[::-1])}
+
+    client = Client(store, get_object=changed)
+    with pytest.raises(FetchFailed, match="checksum"):
+        store.get("k", 100)
+    client.replaced["get_object"] = lambda **arguments: {
+        **client.real.get_object(**arguments),
+        "Body": io.BytesIO(DATA[:3]),
+    }
+    with pytest.raises(FetchFailed, match="3 of 10"):
+        store.get("k", 100)
 
 
 @pytest.mark.parametrize(
