@@ -54,6 +54,7 @@ def attach(
             time=clock.source,
             chunk_bytes=config.manifest.chunk_bytes,
             readonly=readonly,
+            mirror=not config.manifest.log_only,
             # A time in the name: a recovery that is cut and runs again keeps the same bytes again.
             quarantine=lambda kept, data: quarantine.create(f"{kept}.{clock.now_ns()}", data),
         )

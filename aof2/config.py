@@ -167,6 +167,9 @@ class ManifestConfig:
 
     chunk_bytes: int = 256 * KIB
     """Size of one manifest file, 16 KiB to 1 MiB in steps of 4 KiB."""
+    log_only: bool = True
+    """True or False. False keeps a JSON copy of the index beside the log, `manifest/index.json`,
+    written at each snapshot and at close: something to go back to, and to compare the log with."""
 
     def __post_init__(self) -> None:
         _require(
@@ -301,8 +304,22 @@ def _convert(where: str, wanted: str, value: Any) -> Any:
             return int(value)
         if wanted.startswith("float"):
             return float(value)
+        if wanted.startswith("bool"):
+            return _flag(value)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where} is {value!r}, a number is needed") from error
+        raise ConfigError(f"{where} is {value!r}, {_KINDS[wanted.split()[0]]} is needed") from error
     if not isinstance(value, str):
         raise ConfigError(f"{where} is {value!r}, a text is needed")
     return value
+
+
+_KINDS = {"int": "a number", "float": "a number", "bool": "true or false"}
+_FLAGS = {"true": True, "1": True, "yes": True, "on": True}
+_FLAGS |= {"false": False, "0": False, "no": False, "off": False}
+
+
+def _flag(value: Any) -> bool:
+    """A flag from a file or a variable; `ValueError` for what is none."""
+    if str(value).lower() not in _FLAGS:
+        raise ValueError(value)
+    return _FLAGS[str(value).lower()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -10,35 +9,13 @@ import socket
 
 from aof2._core.directory import Directory, LockFile
 from aof2.clock import Clock
-from aof2.errors import (
-    ConfigError,
-    FormatError,
-    InvalidStreamName,
-    RootLocked,
-    StreamNotFound,
-    VersionTooNew,
-)
+from aof2.errors import ConfigError, RootLocked, StreamNotFound
+from aof2.streamdir import FORMAT_VERSION, IDENTITY_NAME, read_identity, stream_directory
 from aof2.types import StreamIdentity
 
-FORMAT_VERSION = 1
-IDENTITY_NAME = "stream.json"
 LOCK_NAME = "LOCK"
 SUBDIRECTORIES = ("segments", "warm", "manifest", "quarantine")
-_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 _DIRECTORY = re.compile(r"(?!\.)([A-Za-z0-9._-]{1,100})-[0-9a-f]{8}")
-
-
-def stream_directory(name: str) -> str:
-    """Directory name of a stream: a hash keeps names apart on file systems that fold case.
-
-    Raises:
-        InvalidStreamName: the name is not `[A-Za-z0-9._-]{1,100}`, or begins with a dot.
-    """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidStreamName(
-            f"{name!r} is no stream name: 1 to 100 of A-Z a-z 0-9 . _ -, not beginning with a dot"
-        )
-    return f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 class Root:
@@ -187,26 +164,10 @@ class Root:
                 path=self.path,
             ) from None
         try:
-            fields = json.loads(directory.read(IDENTITY_NAME, limit=65536))
-            if fields["format_version"] > FORMAT_VERSION:
-                raise VersionTooNew(
-                    f"the stream has format version {fields['format_version']}: upgrade aof2",
-                    path=directory.join(IDENTITY_NAME),
-                )
-            if fields["name"] != name:
-                raise ValueError(f"it names the stream {fields['name']!r}")
-            uuid, root_id = bytes.fromhex(fields["uuid"]), bytes.fromhex(fields["root_id"])
-            if len(uuid) != 16 or len(root_id) != 16:
-                raise ValueError("an identifier has not 16 bytes")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return directory, read_identity(directory, name)
+        except BaseException:
             directory.close()
-            raise FormatError(
-                f"the stream's identity cannot be read ({error}): restore the file, it never "
-                "changes",
-                stream=name,
-                path=directory.join(IDENTITY_NAME),
-            ) from error
-        return directory, StreamIdentity(name, directory_name, uuid, root_id)
+            raise
 
     def close(self) -> None:
         """Release the lock; again is harmless."""

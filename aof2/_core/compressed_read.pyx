@@ -14,7 +14,9 @@ from collections import OrderedDict
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
+from aof2._core.compressed_cut cimport check_footer
 from aof2._core.compressed_table cimport (
     SEEK_FOOT_BYTES,
     TABLE_BASE_BYTES,
@@ -23,9 +25,10 @@ from aof2._core.compressed_table cimport (
     parse_table,
     tables_bytes,
 )
-from aof2._core.layout cimport FRAMES_AT
+from aof2._core.layout cimport FRAMES_AT, Footer
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport check_errno, sys_close, sys_pread
+from aof2._core.seal cimport FooterInfo
 from aof2._core.window cimport Window, make_window
 from aof2.errors import Closed, ObjectCorrupt, OffsetOutOfRange
 
@@ -66,11 +69,19 @@ cdef WarmTable read_table(int fd, str path, uint64_t file_bytes, uint64_t table_
 
 cdef int _check_table_bytes(uint64_t file_bytes, uint64_t table_bytes, str path) except -1:
     if not TABLE_BASE_BYTES <= table_bytes <= min(file_bytes, <uint64_t> TABLE_BYTES_MAX):
-        raise ObjectCorrupt(
-            f"a table of {table_bytes} bytes cannot be in a file of {file_bytes}", path=path,
-            position=0,
-        )
+        raise ObjectCorrupt(f"a table of {table_bytes} bytes cannot be in a file of {file_bytes}",
+                            path=path, position=0)
     return 0
+
+
+cdef uint64_t _table_bytes_of(fetch, uint64_t file_bytes, str path) except 0:
+    if file_bytes < TABLE_BASE_BYTES:
+        raise ObjectCorrupt(f"too short: {file_bytes} bytes", path=path, position=0)
+    foot = bytes(fetch(file_bytes - SEEK_FOOT_BYTES, file_bytes))
+    if len(foot) != SEEK_FOOT_BYTES:
+        raise ObjectCorrupt(f"it ends early: {len(foot)} bytes of {SEEK_FOOT_BYTES}", path=path,
+                            position=file_bytes - SEEK_FOOT_BYTES)
+    return tables_bytes(<const uint8_t *> PyBytes_AS_STRING(foot), file_bytes, path)
 
 
 cdef class _FileRanges:
@@ -97,7 +108,8 @@ cdef class CompressedSegment:
             called once here, for the tables, and then once per `window` that the cache cannot
             answer. It may be called from several threads, and what it raises passes through.
         file_bytes: Size of the whole file or object.
-        table_bytes: Size of what follows the last data frame, from the manifest.
+        table_bytes: Size of what follows the last data frame, from the manifest; 0 takes it from
+            the end of the file, for one more fetch.
         path: File or key, for messages.
         cache_bytes: Bound of the decompressed bytes that are kept; 0 keeps none.
 
@@ -113,6 +125,8 @@ cdef class CompressedSegment:
     def __init__(self, fetch, uint64_t file_bytes, uint64_t table_bytes, *, str path not None,
                  uint64_t cache_bytes=8 << 20):
         self.path = path
+        if table_bytes == 0:
+            table_bytes = _table_bytes_of(fetch, file_bytes, path)
         _check_table_bytes(file_bytes, table_bytes, path)
         tail = bytes(fetch(file_bytes - table_bytes, file_bytes))
         if <uint64_t> len(tail) != table_bytes:
@@ -175,6 +189,11 @@ cdef class CompressedSegment:
         return self._table.header.raw_crc64
 
     @property
+    def table_bytes(self):
+        """Size of what follows the last data frame."""
+        return len(self._table._tail)
+
+    @property
     def frames_end(self):
         """Raw position just past the END frame; no window reaches beyond it."""
         return self._table.frames_end
@@ -183,6 +202,29 @@ cdef class CompressedSegment:
         if self._fetch is None:
             raise Closed("the reader was closed", path=self.path)
         return self._table
+
+    def footer(self):
+        """Footer of the sealed segment, as its hot file ends with it.
+
+        Returns:
+            A `FooterInfo`. One fetch. `ObjectCorrupt` when bytes do not check.
+        """
+        cdef WarmTable table = self._open()
+        cdef uint32_t last = table.count - 1
+        cdef FooterInfo info = FooterInfo.__new__(FooterInfo)
+        cdef const uint8_t[::1] raw = table.decompress(
+            self._fetch(table.at[last], table.at[last + 1]), last, last + 1
+        )
+        # The table's own check says that this frame has room for a footer.
+        memcpy(&info.footer, &raw[raw.shape[0] - sizeof(Footer)], sizeof(Footer))
+        info.position = table.header.raw_bytes - sizeof(Footer)
+        if (check_footer(&info.footer) != 0
+                or memcmp(info.footer.stream_uuid, table.header.stream_uuid, 16) != 0
+                or info.footer.file_id != table.header.segment_id
+                or info.footer.base_offset != table.header.base_offset
+                or info.footer.end_offset != table.header.end_offset):
+            table.corrupt("the table does not match the segment's footer", table.at[last])
+        return info
 
     def locate(self, uint64_t offset):
         """Raw position of a frame at or before the one that holds the record at `offset`.
@@ -351,12 +393,7 @@ def open_warm(Directory directory not None, str name not None, table_bytes=None,
         A `CompressedSegment`. `OSError` when the file cannot be opened or read, else as there.
     """
     cdef _FileRanges ranges = _FileRanges()
-    cdef uint64_t size, known = 0
     ranges._path = directory.join(name)
     ranges._fd = directory.open_file(name)
-    size = file_size(ranges._fd)
-    if table_bytes is None:
-        known = len(read_table(ranges._fd, ranges._path, size, 0)._tail)
-    else:
-        known = table_bytes
-    return CompressedSegment(ranges, size, known, path=ranges._path, cache_bytes=cache_bytes)
+    return CompressedSegment(ranges, file_size(ranges._fd), table_bytes or 0, path=ranges._path,
+                             cache_bytes=cache_bytes)

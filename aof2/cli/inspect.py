@@ -12,7 +12,7 @@ import click
 import aof2
 from aof2.cli.options import common, open_readonly
 from aof2.cli.output import bytes_text, columns, echo_json, tiers_text
-from aof2.root import FORMAT_VERSION, stream_directory
+from aof2.streamdir import FORMAT_VERSION, stream_directory
 
 SECRETS = ("access_key_id", "secret_access_key")
 LOCAL_DIRECTORIES = (("hot", "segments"), ("warm", "warm"))

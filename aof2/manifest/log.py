@@ -22,6 +22,7 @@ from aof2._core.seal import finish
 from aof2._core.timesource import TimeSource
 from aof2.errors import Closed, ConfigError
 from aof2.manifest.index import Index
+from aof2.manifest.mirror import keep_mirror
 from aof2.manifest.replay import ChainPoint, Replay, chunk_ids, chunk_name
 from aof2.types import StreamIdentity
 
@@ -56,6 +57,7 @@ class Manifest:
         time: TimeSource,
         chunk_bytes: int,
         readonly: bool,
+        mirror: bool = False,
     ) -> None:
         """Only `open` calls this; it replays nothing yet."""
         if not CHUNK_BYTES_MIN <= chunk_bytes <= CHUNK_BYTES_MAX or chunk_bytes % 4096:
@@ -73,6 +75,7 @@ class Manifest:
         self._chunk_bytes = chunk_bytes
         self._replay = Replay(directory, identity, self.index, live=readonly)
         self._writer: ChunkWriter | None = None
+        self._mirror = mirror
         self._closed = False
         self._appended = 0
         self._durable = 0
@@ -91,6 +94,7 @@ class Manifest:
         chunk_bytes: int = 262144,
         readonly: bool = False,
         quarantine: Quarantine | None = None,
+        mirror: bool = False,
     ) -> Manifest:
         """Replay a manifest and make it ready for more.
 
@@ -101,6 +105,7 @@ class Manifest:
             chunk_bytes: Size of new chunks, 16 KiB to 1 MiB in steps of 4 KiB.
             readonly: Write nothing, also where a tail is torn; `refresh` reads on.
             quarantine: Called with the bytes of a torn tail before they are cut.
+            mirror: Leave a JSON copy of the index at close.
 
         `ManifestCorrupt` names chunk and position of damage, of a gap, and of a record that cannot
         follow the ones before it. `OSError` when the disk fails or is full.
@@ -111,6 +116,7 @@ class Manifest:
             time=time or TimeSource(),
             chunk_bytes=chunk_bytes,
             readonly=readonly,
+            mirror=mirror,
         )
         try:
             self._replay.run()
@@ -318,6 +324,8 @@ class Manifest:
                 self._writer.close()
                 if not failed:
                     self._durable = self._appended
+                if self._mirror and not failed:
+                    keep_mirror(self._directory, self.index)
 
     def chunks(self) -> list[int]:
         """Numbers of the chunk files, ascending."""

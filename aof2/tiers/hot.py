@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from aof2._core import logfile, seal
 from aof2._core.directory import Directory
 from aof2._core.mapping import MappedSegment
 from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo, PointerInfo
 from aof2.admission import Budget, on_disk
+from aof2.streamdir import hot_ids, hot_name
 from aof2.types import StreamIdentity
 
-_NAME = re.compile(r"(\d{20})\.seg")
 RING_NAME = "landing.ring"
 POINTER_NAME = "current.sealed"
 
@@ -35,11 +33,11 @@ class HotTier:
     @staticmethod
     def name(segment_id: int) -> str:
         """File name of a segment."""
-        return f"{segment_id:020d}.seg"
+        return hot_name(segment_id)
 
     def ids(self) -> list[int]:
         """Ids of the segment files that are there, ascending."""
-        return sorted(int(m[1]) for m in map(_NAME.fullmatch, self.directory.names()) if m)
+        return hot_ids(self.directory)
 
     def prepare(self, segment_id: int, file_bytes: int, created_ns: int) -> None:
         """Make the file of the next segment; its bytes must be admitted already."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from aof2._core import compressed
@@ -12,9 +11,8 @@ from aof2._core.directory import Directory
 from aof2._core.filemap import FileMap
 from aof2.admission import Budget, on_disk
 from aof2.config import Tier1Config
+from aof2.streamdir import warm_ids, warm_name
 from aof2.tiers.hot import HotTier
-
-_NAME = re.compile(r"(\d{20})\.seg\.zst")
 
 
 class WarmTier:
@@ -33,11 +31,11 @@ class WarmTier:
     @staticmethod
     def name(segment_id: int) -> str:
         """File name of a segment."""
-        return f"{segment_id:020d}.seg.zst"
+        return warm_name(segment_id)
 
     def ids(self) -> list[int]:
         """Ids of the files that are there, ascending."""
-        return sorted(int(m[1]) for m in map(_NAME.fullmatch, self.directory.names()) if m)
+        return warm_ids(self.directory)
 
     @staticmethod
     def bound(raw_bytes: int) -> int:

@@ -55,8 +55,8 @@ def test_the_fields_and_defaults_are_those_of_the_class(name):
             assert fields[field].default_factory is not dataclasses.MISSING
         elif text == "required":
             assert default is dataclasses.MISSING
-        elif text == "None":
-            assert default is None
+        elif text in ("None", "True", "False"):
+            assert repr(default) == text
         else:
             assert (text if number(text) is None else number(text)) == default
 
