@@ -42,6 +42,7 @@ def shut_down(
             failures.append(error)
 
     left = coordinator.stop(limit_s)
+    attempt(coordinator.check_alive)
     if left:
         LOGGER.warning(
             "closing without %s; the next open takes it up", left, extra={"event": "close_left"}

@@ -149,14 +149,30 @@ class CoordinatorConfig:
     """The threads that compress, upload and evict."""
 
     workers: int = 4
-    """Worker threads, 1 to 64, shared by all streams of a manager."""
+    """Worker threads, 1 to 64, shared by all streams of a manager. From 2 on, appends and readers
+    never wait for a compression or an upload; with 1, all work is done in turn."""
+    queue_commands_max: int = 1024
+    """Commands of one type that wait, run or pause, 16 to 1000000. More of them take memory;
+    further ones are planned when some have ended, nothing is lost."""
+    retry_attempts_max: int = 10
+    """Failures of a command in a row, 1 to 1000, after which the log has an error instead of a
+    warning and `health()` says degraded. It goes on being tried."""
     retry_delay_s: float = 0.5
-    """Pause after the first failure of a command; it doubles up to 60 times as much."""
+    """Longest pause after the first failure of a command; it doubles up to 60 times as much. The
+    pause itself is a random share of it. Also the first pause of tier 2's circuit breaker."""
     shutdown_timeout_s: float = 30.0
     """Seconds that `close` waits for work under way before it leaves the rest to the next open."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.workers <= 64, f"coordinator.workers is {self.workers}: 1 to 64")
+        _require(
+            16 <= self.queue_commands_max <= 1000000,
+            f"coordinator.queue_commands_max is {self.queue_commands_max}: 16 to 1000000",
+        )
+        _require(
+            1 <= self.retry_attempts_max <= 1000,
+            f"coordinator.retry_attempts_max is {self.retry_attempts_max}: 1 to 1000",
+        )
         _require(self.retry_delay_s > 0, "coordinator.retry_delay_s must be above 0")
         _require(self.shutdown_timeout_s > 0, "coordinator.shutdown_timeout_s must be above 0")
 

@@ -129,6 +129,7 @@ class Flushing(StreamHandle):
             self._seal_after = self.next_offset
             self._writer().end_segment()
         if self._coordinator is not None:
+            self._coordinator.check_alive()
             self._coordinator.kick()
 
     def seal(self, *, timeout: Timeout = ...) -> None:
@@ -177,6 +178,8 @@ class Flushing(StreamHandle):
         if self._instance.sealed_end() >= upto:
             return True
         # Of seals only: a tier 2 that is down is no reason why a segment could not be sealed.
+        if self._coordinator is not None:
+            self._coordinator.check_alive()
         error = self._instance.failures.get(Rollover)
         if error is not None and any(u.ended for u in self._instance.unsealed()):
             raise RolloverFailed(

@@ -84,6 +84,8 @@ class StreamHandle:
         with changed:
             while not reached():
                 self._check_open()
+                if self._coordinator is not None:
+                    self._coordinator.check_alive()
                 left_s = None if until is None else until - self._clock.monotonic_s()
                 if left_s is not None and left_s <= 0:
                     raise error()

@@ -30,6 +30,8 @@ from aof2.errors import (
     WouldBlockKind,
 )
 from aof2.objectstore import ObjectStore
+from aof2.objectstore.breaker import Breaker
+from aof2.objectstore.observed import ObservedStore
 from aof2.root import Root
 from aof2.stream import Aof
 from aof2.tiers.instance import StreamInstance
@@ -67,7 +69,8 @@ class AofManager:
         readonly: bool,
     ) -> None:
         self._config = config
-        self._store = store
+        breaker = Breaker(clock, config.coordinator.retry_delay_s)
+        self._store = store = None if store is None else ObservedStore(store, breaker)
         self._clock = clock
         self._readonly = readonly
         self._streams: dict[str, Aof] = {}
@@ -83,6 +86,7 @@ class AofManager:
             clock=clock,
             tier0=Budget(config.tier0.bytes_max),
             tier1=Budget(config.tier1.bytes_max),
+            breaker=breaker,
             stopping=lambda: self._coordinator.stopping,
         )
         self._context = context
@@ -228,6 +232,7 @@ class AofManager:
         self._coordinator.kick(hasten=True)
         wanted = (Rollover, Compress) if level == "local" else (Rollover, Compress, Upload)
         while not self._settled(wanted):
+            self._coordinator.check_alive()
             if until is not None and self._clock.monotonic_s() >= until:
                 raise self._not_drained()
             self._wait_any(0.05)

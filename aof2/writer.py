@@ -92,6 +92,7 @@ class WriterHost:
             self._since_s = self._clock.monotonic_s()
         if stream.spare_needed < frame_bytes:
             stream.spare_needed = frame_bytes
+        self._coordinator.check_alive()
         self._coordinator.kick()
         wanted = self._context.segment_bytes(stream, frame_bytes)
         failures = list(stream.failures.values())

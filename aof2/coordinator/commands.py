@@ -2,13 +2,60 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from aof2.types import Tier
 
+Area = Literal["tiered", "tier0", "tier1", "tier2"]
+"""Which logger tells of a command: `aof2.<area>`."""
+
+
+class Lane(enum.IntEnum):
+    """Who waits for a command; lanes do not stand in each other's way."""
+
+    URGENT = 0
+    """An append may be waiting: milliseconds each."""
+    READ = 1
+    """A reader may be waiting; never behind uploads."""
+    BACKGROUND = 2
+    """Nobody waits for it but the budgets."""
+
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class Command:
+    """One unit of background work for one stream.
+
+    Attributes of each class:
+        lane: Which workers take it.
+        priority: Within the lane, lower runs first.
+        deadline_s: Failing for longer, or running for longer, is reported as an error. The command
+            goes on being tried: nothing is dropped.
+        per_stream: Of one stream only one runs at a time, whatever its other fields; what a second
+            one would have done is planned again when the first has ended.
+        writes_tier2: Not run while the circuit breaker of tier 2 is open.
+        area: Last part of the logger's name.
+    """
+
+    stream: str
+
+    lane: ClassVar[Lane] = Lane.BACKGROUND
+    priority: ClassVar[int] = 0
+    deadline_s: ClassVar[float] = 600.0
+    per_stream: ClassVar[bool] = False
+    writes_tier2: ClassVar[bool] = False
+    area: ClassVar[Area] = "tiered"
+
+    @property
+    def identity(self) -> Hashable:
+        """What makes two commands the same work."""
+        return (type(self), self.stream) if self.per_stream else self
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(Command):
     """Make the next segment of a stream ready, so that a rollover does not wait for the disk.
 
     Enqueued by: the planner, once the active segment is half full, or an append found no room.
@@ -16,13 +63,18 @@ class Prepare:
     Idempotent:  a spare that is large enough is kept; a smaller one is replaced.
     """
 
-    stream: str
     frame_bytes: int
     segment_bytes: int
 
+    lane: ClassVar[Lane] = Lane.URGENT
+    priority: ClassVar[int] = 0
+    deadline_s: ClassVar[float] = 10.0
+    per_stream: ClassVar[bool] = True
+    area: ClassVar[Area] = "tier0"
+
 
 @dataclass(frozen=True, slots=True)
-class Rollover:
+class Rollover(Command):
     """Seal a segment that got its END.
 
     Enqueued by: the planner, for the oldest ended segment of a stream.
@@ -31,12 +83,17 @@ class Rollover:
     Idempotent:  a sealed segment is left as it is.
     """
 
-    stream: str
     segment: int
+
+    lane: ClassVar[Lane] = Lane.URGENT
+    priority: ClassVar[int] = 1
+    deadline_s: ClassVar[float] = 30.0
+    per_stream: ClassVar[bool] = True
+    area: ClassVar[Area] = "tier0"
 
 
 @dataclass(frozen=True, slots=True)
-class Compress:
+class Compress(Command):
     """Give a sealed segment a warm copy.
 
     Enqueued by: the planner, once a segment is sealed and has none.
@@ -44,12 +101,14 @@ class Compress:
     Idempotent:  run twice, or after a crash half way, it ends the same.
     """
 
-    stream: str
     segment: int
+
+    priority: ClassVar[int] = 0
+    area: ClassVar[Area] = "tier1"
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Command):
     """Give a segment a cold copy.
 
     Enqueued by: the planner, once a segment has a warm copy and there is a tier 2.
@@ -58,12 +117,16 @@ class Upload:
     once.
     """
 
-    stream: str
     segment: int
+
+    priority: ClassVar[int] = 1
+    deadline_s: ClassVar[float] = 3600.0
+    writes_tier2: ClassVar[bool] = True
+    area: ClassVar[Area] = "tier2"
 
 
 @dataclass(frozen=True, slots=True)
-class Evict:
+class Evict(Command):
     """Drop a local copy that another tier keeps.
 
     Enqueued by: the planner, under pressure on the tier's budget, least recently used first.
@@ -71,9 +134,9 @@ class Evict:
     Idempotent:  a copy that is gone, or that became the only one, is left alone.
     """
 
-    stream: str
     segment: int
     tier: Tier
 
-
-Command = Prepare | Rollover | Compress | Upload | Evict
+    lane: ClassVar[Lane] = Lane.URGENT
+    priority: ClassVar[int] = 2
+    deadline_s: ClassVar[float] = 30.0

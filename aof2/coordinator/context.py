@@ -9,6 +9,8 @@ from aof2.admission import Budget
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
 from aof2.coordinator.planner import SegmentView, StreamView, View
+from aof2.meters import Meters
+from aof2.objectstore.breaker import Breaker
 from aof2.tiers.instance import StreamInstance
 from aof2.tiers.warm import WarmTier
 from aof2.types import Tier
@@ -25,16 +27,24 @@ class Context:
         config: The manager's configuration.
         clock: Time and chance.
         tier0, tier1: Budgets of the local tiers.
+        breaker: The circuit breaker of tier 2.
         stopping: True once the manager closes; long work ends early then.
         streams: Instances by name.
+        meters: What is counted.
     """
 
     config: AofManagerConfig
     clock: Clock
     tier0: Budget
     tier1: Budget
+    breaker: Breaker
     stopping: Callable[[], bool]
     streams: dict[str, StreamInstance] = field(default_factory=dict)
+    meters: Meters = field(default_factory=Meters)
+
+    def next_due_s(self) -> float | None:
+        """When a segment reaches its age, in monotonic seconds; None: none will."""
+        return None
 
     def segment_bytes(self, stream: StreamInstance, frame_bytes: int) -> int:
         """Size of a stream's next segment.

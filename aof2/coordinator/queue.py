@@ -1,28 +1,47 @@
-"""The command queue: explicit, de-duplicating, ordered by what frees the most for the least."""
+"""The command queue: bounded, without duplicates, in lanes; what frees most for least is first."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass
 
-from aof2.coordinator.commands import Command, Compress, Evict, Prepare, Rollover, Upload
+from aof2.coordinator.commands import Command, Lane
 
-PRIORITIES: dict[type[Command], int] = {Prepare: 0, Rollover: 1, Evict: 2, Compress: 3, Upload: 4}
-"""Lower runs first: an append that waits for its segment comes before everything else."""
-QUICK_MAX = 2
-"""Priorities up to this one take milliseconds."""
+COMMANDS_MAX = 1024
+ALL_LANES = frozenset(Lane)
 
 
-def identity(command: Command) -> Hashable:
-    """What makes a command the same work: of one stream's preparations and seals only one runs at a
-    time.
+@dataclass(slots=True)
+class Entry:
+    """A command in the queue, and how it fares.
 
-    What a second one would have done is planned again when the first has ended.
+    Attributes:
+        queued_s: When it came.
+        order: Rank among commands of the same priority: first come, first run.
+        failures: How often it has failed in a row.
+        failing_since_s: When the first of these failures was; None for none.
+        started_s: When it began to run; None while it waits.
+        paused: It failed and waits for its next try.
+        error: What the newest of these failures was.
     """
-    if isinstance(command, (Prepare, Rollover)):
-        return type(command), command.stream
-    return command
+
+    command: Command
+    queued_s: float
+    order: int
+    failures: int = 0
+    failing_since_s: float | None = None
+    started_s: float | None = None
+    paused: bool = False
+    error: BaseException | None = None
+
+    def is_overdue(self, now_s: float, attempts_max: int) -> bool:
+        """Whether it has failed too often, or failed or run for too long."""
+        since = [at for at in (self.failing_since_s, self.started_s) if at is not None]
+        late = bool(since) and now_s - min(since) > self.command.deadline_s
+        return late or self.failures > attempts_max
 
 
 class CommandQueue:
@@ -31,81 +50,116 @@ class CommandQueue:
     The same work is in it at most once, whichever of the three it is. Not safe for threads: the
     runtime has the lock.
 
+    Args:
+        commands_max: So many commands of one type at most. What finds no place is planned again
+            when one of them has ended.
+
     Example:
+        >>> from aof2.coordinator.commands import Rollover
         >>> queue = CommandQueue()
-        >>> queue.put(Rollover("orders", 1)), queue.put(Rollover("orders", 1))
+        >>> queue.put(Rollover("orders", 1), 0.0), queue.put(Rollover("orders", 1), 0.0)
         (True, False)
     """
 
-    def __init__(self) -> None:
-        self._ready: list[tuple[int, int, Command]] = []
+    def __init__(self, commands_max: int = COMMANDS_MAX) -> None:
+        self._commands_max = commands_max
+        # By lane and by whether tier 2 is written to, so that an open breaker hides no other work.
+        self._ready: dict[tuple[Lane, bool], list[tuple[int, int, Command]]] = {
+            (lane, writes): [] for lane in Lane for writes in (False, True)
+        }
         self._paused: list[tuple[float, int, Command]] = []
-        self._known: set[Hashable] = set()
-        self._running: set[Command] = set()
-        self._failures: dict[Command, int] = {}
+        self._entries: dict[Hashable, Entry] = {}
+        self._types: Counter[type[Command]] = Counter()
         self._counter = itertools.count()
 
-    def put(self, command: Command) -> bool:
-        """Add a command; False when it is there already."""
-        if identity(command) in self._known:
+    def put(self, command: Command, now_s: float) -> bool:
+        """Add a command; False when it is there already, or when there are too many of its type."""
+        if command.identity in self._entries or self._types[type(command)] >= self._commands_max:
             return False
-        self._known.add(identity(command))
-        self._push(command)
+        self._types[type(command)] += 1
+        entry = Entry(command, now_s, next(self._counter))
+        self._entries[command.identity] = entry
+        self._push(entry)
         return True
 
-    def _push(self, command: Command) -> None:
-        heapq.heappush(
-            self._ready, (PRIORITIES[type(command)], next(self._counter), command)
-        )
+    def _push(self, entry: Entry) -> None:
+        command = entry.command
+        entry.started_s, entry.paused = None, False
+        heap = self._ready[command.lane, command.writes_tier2]
+        heapq.heappush(heap, (command.priority, entry.order, command))
 
-    def take(self, now_s: float, *, quick: bool = False) -> Command | None:
+    def take(
+        self, now_s: float, lanes: Collection[Lane] = ALL_LANES, *, tier2: bool = True
+    ) -> Command | None:
         """The next command that may run now; it counts as running until `done` or `pause`.
 
         Args:
-            quick: Only one that takes milliseconds: an append may be waiting for it.
+            lanes: Only from these; the most urgent first.
+            tier2: Whether commands that write to tier 2 may run.
         """
         while self._paused and self._paused[0][0] <= now_s:
-            self._push(heapq.heappop(self._paused)[2])
-        if not self._ready or (quick and self._ready[0][0] > QUICK_MAX):
-            return None
-        command = heapq.heappop(self._ready)[2]
-        self._running.add(command)
-        return command
+            self._push(self._entries[heapq.heappop(self._paused)[2].identity])
+        for lane in sorted(lanes):
+            heaps = [self._ready[lane, writes] for writes in ((False, True) if tier2 else (False,))]
+            heap = min(filter(None, heaps), key=lambda found: found[0][:2], default=None)
+            if heap is not None:
+                command = heapq.heappop(heap)[2]
+                self._entries[command.identity].started_s = now_s
+                return command
+        return None
 
-    def done(self, command: Command) -> None:
-        """A command has ended well, or is given up."""
-        self._running.discard(command)
-        self._known.discard(identity(command))
-        self._failures.pop(command, None)
+    def done(self, command: Command) -> Entry:
+        """A command has ended well; what it was."""
+        self._types[type(command)] -= 1
+        return self._entries.pop(command.identity)
 
-    def pause(self, command: Command, until_s: float) -> None:
-        """A command failed; it runs again at `until_s`."""
-        self._running.discard(command)
-        heapq.heappush(self._paused, (until_s, next(self._counter), command))
+    def pause(self, command: Command, now_s: float, pause_s: float, error: BaseException) -> Entry:
+        """A command failed; it runs again after the pause."""
+        entry = self._entries[command.identity]
+        entry.failures += 1
+        entry.started_s, entry.paused, entry.error = None, True, error
+        if entry.failing_since_s is None:
+            entry.failing_since_s = now_s
+        heapq.heappush(self._paused, (now_s + pause_s, entry.order, command))
+        return entry
 
-    def count_failure(self, command: Command) -> int:
-        """How often the command has failed in a row, this time included."""
-        self._failures[command] = self._failures.get(command, 0) + 1
-        return self._failures[command]
+    def put_back(self, command: Command) -> None:
+        """The worker that ran a command died: it runs again at once, unless it had just ended."""
+        entry = self._entries.get(command.identity)
+        if entry is not None and entry.started_s is not None:
+            self._push(entry)
 
-    def hasten(self) -> None:
-        """Let every paused command run at once."""
-        while self._paused:
-            self._push(heapq.heappop(self._paused)[2])
+    def hasten(self, only: Callable[[Command], bool] = lambda _: True) -> None:
+        """Let paused commands run at once, all or those that `only` picks."""
+        rest = []
+        for item in self._paused:
+            if only(item[2]):
+                self._push(self._entries[item[2].identity])
+            else:
+                rest.append(item)
+        self._paused = rest
+        heapq.heapify(rest)
+
+    def failures(self, command: Command) -> int:
+        """How often a command has failed in a row so far."""
+        return self._entries[command.identity].failures
 
     def next_pause_s(self) -> float | None:
         """When the first paused command may run, None when none is paused."""
         return self._paused[0][0] if self._paused else None
 
+    def waits_for_tier2(self) -> bool:
+        """Whether a command that writes to tier 2 could run if it may."""
+        return any(heap for (_, writes), heap in self._ready.items() if writes)
+
+    def entries(self) -> list[Entry]:
+        """Everything that is in the queue."""
+        return list(self._entries.values())
+
     @property
     def running(self) -> frozenset[Command]:
         """Commands that run now."""
-        return frozenset(self._running)
-
-    @property
-    def paused(self) -> int:
-        """Commands that failed and wait."""
-        return len(self._paused)
+        return frozenset(e.command for e in self._entries.values() if e.started_s is not None)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._entries)

@@ -4,66 +4,95 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from aof2._core.posix import lower_thread_priority
 from aof2.coordinator import planner
-from aof2.coordinator.commands import Command, Rollover
+from aof2.coordinator.commands import Command, Lane, Rollover
 from aof2.coordinator.context import Context
+from aof2.coordinator.deaths import Deaths
 from aof2.coordinator.handlers import handle
-from aof2.coordinator.queue import CommandQueue
+from aof2.coordinator.queue import ALL_LANES, CommandQueue, Entry
+from aof2.coordinator.report import tell_death, tell_done, tell_failed
+from aof2.errors import CoordinatorDied, CorruptionError
 from aof2.tiers.instance import StreamInstance
 
 LOGGER = logging.getLogger("aof2.tiered")
 BACKOFF_FACTOR_MAX = 60
-RETRIED_QUIETLY = 3
-"""Failures of one command before a warning becomes an error in the log."""
+
+
+@dataclass(slots=True)
+class Seat:
+    """A worker's place: which lanes it serves, and what it is at. It outlives the worker."""
+
+    number: int
+    lanes: Collection[Lane]
+    command: Command | None = None
 
 
 class Coordinator:
     """Runs what the planner plans, on `workers` threads, until it is stopped.
 
-    Idle means no CPU: workers sleep until `kick` or until a paused command's time has come.
+    Idle means no CPU and no requests: workers sleep until `kick`, or until the time of a paused
+    command, of a probe of tier 2 or of a segment's age has come.
+
+    Attributes:
+        before: Called with each command before its handler; for tests that hold or break one.
     """
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._queue = CommandQueue()
+        self.before: Callable[[Command], object] = lambda command: None
+        self._queue = CommandQueue(context.config.coordinator.queue_commands_max)
         self._wake = threading.Condition()
         self._kicked = True
         self._stopping = False
         self._threads: list[threading.Thread] = []
+        self._deaths = Deaths(context.clock)
+        self._died: BaseException | None = None
+        self._probe: Command | None = None
+        self._due_s: float | None = None
+        context.breaker.changed = self._breaker_changed
+
+    # --- for those who have work done ------------------------------------------------------------
 
     def start(self) -> None:
         """Start the workers."""
-        for n in range(self.context.config.coordinator.workers):
-            # The first of several only does what an append may wait for, so that no compression
-            # or upload is ever in its way.
-            quick = n == 0 and self.context.config.coordinator.workers > 1
-            thread = threading.Thread(
-                target=self._work, args=(quick,), name=f"aof2-worker-{n}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
+        for number, lanes in enumerate(seats(self.context.config.coordinator.workers)):
+            self._start_worker(Seat(number, lanes))
 
     def kick(self, *, hasten: bool = False) -> None:
         """Something changed: plan again. `hasten` also ends the pauses of failed commands."""
+        if hasten:
+            self.context.breaker.hasten()
         with self._wake:
             self._kicked = True
             if hasten:
                 self._queue.hasten()
             self._wake.notify_all()
 
-    def poll(self) -> int:
-        """Plan and run everything that can run now, on this thread; returns how many commands ran.
+    def submit(self, command: Command) -> bool:
+        """Enqueue a command that somebody asks for; False when it is there already, or when there
+        is no place, so that it must be asked for again.
 
-        The service threads and a test's scheduler drive the same steps.
+        Raises:
+            CoordinatorDied: nothing will ever run it.
         """
-        count = 0
-        while (command := self._take(wait=False)) is not None:
-            self._run(command)
-            count += 1
-        return count
+        self.check_alive()
+        with self._wake:
+            added = self._queue.put(command, self.context.clock.monotonic_s())
+            self._wake.notify_all()
+            return added
+
+    def check_alive(self) -> None:
+        """Raise `CoordinatorDied` when background work has stopped for good."""
+        if self._died is not None:
+            raise CoordinatorDied(
+                f"background work has stopped, as its workers died again and again ({self._died!r})"
+                ": records that were appended are safe; close and reopen the root"
+            ) from self._died
 
     def is_settled(self, only: Callable[[Command], bool] = lambda _: True) -> bool:
         """Whether nothing (of the commands that `only` picks) waits, runs or is to be planned."""
@@ -72,6 +101,42 @@ class Coordinator:
             pending = [c for c in planned if only(c)]
             return not pending and not any(only(c) for c in self._queue.running)
 
+    def entries(self) -> list[Entry]:
+        """What is in the queue now, and how it fares."""
+        with self._wake:
+            return self._queue.entries()
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    def poll(self) -> dict[str, int]:
+        """Plan and run everything that can run now, on this thread.
+
+        The workers and a test's scheduler drive the same steps.
+
+        Returns:
+            How many commands of each type ran.
+        """
+        counts: Counter[str] = Counter()
+        while (command := self.step()) is not None:
+            counts[type(command).__name__] += 1
+        return dict(counts)
+
+    def step(self, lanes: Collection[Lane] = ALL_LANES) -> Command | None:
+        """Run the next command of some lanes on this thread; None when none can run now."""
+        seat = Seat(-1, lanes)
+        if self._take(seat, wait=False):
+            command = seat.command
+            try:
+                self._run(seat)
+            except BaseException as error:
+                self._worker_died(seat, error)
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+            return command
+        return None
+
+    # --- the end ----------------------------------------------------------------------------------
+
     def stop(self, timeout_s: float) -> list[Command]:
         """End the workers; commands that do not end in time are returned, the next open finds
         them."""
@@ -79,7 +144,8 @@ class Coordinator:
             self._stopping = True
             self._wake.notify_all()
         until = self.context.clock.monotonic_s() + timeout_s
-        for thread in self._threads:
+        # No worker is replaced from here on.
+        for thread in list(self._threads):
             thread.join(max(0.0, until - self.context.clock.monotonic_s()))
         with self._wake:
             return sorted(self._queue.running, key=repr)
@@ -94,64 +160,178 @@ class Coordinator:
         """True once `stop` was called."""
         return self._stopping
 
-    # --- workers --------------------------------------------------------------------------------
+    @property
+    def died(self) -> BaseException | None:
+        """What ended the workers for good; None while they live."""
+        return self._died
 
-    def _work(self, quick: bool) -> None:
-        if not quick:
-            # Compression must not take time from the threads that append and write out.
-            lower_thread_priority()
-        while (command := self._take(wait=True, quick=quick)) is not None:
-            self._run(command)
+    # --- workers ----------------------------------------------------------------------------------
 
-    def _take(self, *, wait: bool, quick: bool = False) -> Command | None:
-        """The next command; None when stopped, or when there is nothing and `wait` is False."""
+    def _start_worker(self, seat: Seat) -> None:
+        thread = threading.Thread(
+            target=self._work, args=(seat,), name=f"aof2-worker-{seat.number}", daemon=True
+        )
         with self._wake:
-            while not self._stopping:
-                if self._kicked:
-                    self._kicked = False
-                    if sum(self._queue.put(c) for c in planner.plan(self.context.view())):
-                        self._wake.notify_all()
-                now_s = self.context.clock.monotonic_s()
-                command = self._queue.take(now_s, quick=quick)
-                if command is not None:
-                    return command
-                if not wait:
-                    return None
-                pause_s = self._queue.next_pause_s()
-                self._wake.wait(None if pause_s is None else max(0.0, pause_s - now_s))
-            return None
+            if self._stopping:
+                return
+            self._threads = [t for t in self._threads if t.is_alive()] + [thread]
+            thread.start()
 
-    def _run(self, command: Command) -> None:
+    def _work(self, seat: Seat) -> None:
         try:
-            handle(command, self.context)
-        except Exception as error:
-            self._failed(command, error)
-        else:
-            LOGGER.debug("done %s", command, extra={"event": "command_done"})
-            with self._wake:
-                self._queue.done(command)
-                self._kicked = True
+            if Lane.BACKGROUND in seat.lanes:
+                # Compression must not take time from the threads that append and write out.
+                lower_thread_priority()
+            while self._take(seat, wait=True):
+                self._run(seat)
+        except BaseException as error:
+            self._worker_died(seat, error)
+
+    def _take(self, seat: Seat, *, wait: bool) -> bool:
+        """Give the seat its next command; False when there is none: stopped, or nothing to do and
+        `wait` is False."""
+        clock, breaker = self.context.clock, self.context.breaker
+        with self._wake:
+            while not self._stopping and self._died is None:
+                now_s = clock.monotonic_s()
+                self._plan(now_s)
+                seat.command = self._queue.take(now_s, seat.lanes, tier2=breaker.admits())
+                if seat.command is not None:
+                    if seat.command.writes_tier2 and breaker.begin():
+                        self._probe = seat.command
+                    return True
+                if not wait:
+                    return False
+                self._wake.wait(self._wait_s(now_s))
+            return False
+
+    def _plan(self, now_s: float) -> None:
+        """Ask the planner, if something changed or a segment's time has come."""
+        if self._due_s is not None and self._due_s <= now_s:
+            self._kicked = True
+        if self._kicked:
+            self._kicked = False
+            commands = planner.plan(self.context.view())
+            self._due_s = self.context.next_due_s()
+            if sum(self._queue.put(command, now_s) for command in commands):
                 self._wake.notify_all()
 
-    def _failed(self, command: Command, error: Exception) -> None:
-        """Pause the command and tell everybody who waits; nothing is dropped."""
-        delay_s = self.context.config.coordinator.retry_delay_s
+    def _wait_s(self, now_s: float) -> float | None:
+        """How long there is nothing to do: until a pause, the breaker's or a segment's time."""
+        times = [self._queue.next_pause_s(), self._due_s]
+        if self._queue.waits_for_tier2():
+            times.append(self.context.breaker.next_probe_s())
+        due = [time_s for time_s in times if time_s is not None]
+        return max(0.0, min(due) - now_s) if due else None
+
+    def _run(self, seat: Seat) -> None:
+        command = seat.command
+        assert command is not None
+        began_s = self.context.clock.monotonic_s()
+        try:
+            self.before(command)
+            handle(command, self.context)
+        except Exception as error:
+            self._failed(command, error, self.context.clock.monotonic_s() - began_s)
+        else:
+            self._succeeded(command, self.context.clock.monotonic_s() - began_s)
+        seat.command = None
+
+    def _succeeded(self, command: Command, took_s: float) -> None:
         with self._wake:
-            failures = self._queue.count_failure(command)
-            backoff = delay_s * min(2 ** (failures - 1), BACKOFF_FACTOR_MAX)
-            pause_s = backoff / 2 + self.context.clock.jitter(backoff / 2)
-            self._queue.pause(command, self.context.clock.monotonic_s() + pause_s)
+            entry = self._queue.done(command)
+            meter = self.context.meters.command(type(command).__name__)
+            meter.done += 1
+            meter.latency.record(took_s)
+            self._ended(command)
+            self._kicked = True
+            self._wake.notify_all()
+        tell_done(entry, took_s)
+
+    def _failed(self, command: Command, error: Exception, took_s: float) -> None:
+        """Pause the command and tell everybody who waits; nothing is dropped."""
+        config, clock = self.context.config.coordinator, self.context.clock
+        meters = self.context.meters
+        with self._wake:
+            now_s = clock.monotonic_s()
+            backoff = min(2 ** min(self._queue.failures(command), 10), BACKOFF_FACTOR_MAX)
+            pause_s = clock.jitter(config.retry_delay_s * backoff)
+            entry = self._queue.pause(command, now_s, pause_s, error)
+            meter = meters.command(type(command).__name__)
+            meter.failures += 1
+            meter.retries += 1
+            meter.latency.record(took_s)
+            if isinstance(error, CorruptionError):
+                meters.corruption[error.code] += 1
+            overdue = entry.is_overdue(now_s, config.retry_attempts_max)
+            self._ended(command)
             self._wake.notify_all()
         if not self._stopping:
-            LOGGER.log(
-                logging.WARNING if failures <= RETRIED_QUIETLY else logging.ERROR,
-                "%s failed (%d times), next try in %.1f s: %s",
-                command,
-                failures,
-                pause_s,
-                error,
-                extra={"event": "command_failed", "command": repr(command)},
-            )
+            tell_failed(entry, error, pause_s, took_s, overdue=overdue)
         stream = self.context.streams.get(command.stream)
         if stream is not None:
             stream.notify(type(command), error)
+
+    def _ended(self, command: Command) -> None:
+        if command is self._probe:
+            self._probe = None
+            self.context.breaker.end_probe()
+
+    def _breaker_changed(self) -> None:
+        """Tier 2 went or came back: what waited for it need not wait for its own pause as well."""
+        with self._wake:
+            self._queue.hasten(lambda command: command.writes_tier2)
+            self._wake.notify_all()
+        state = self.context.breaker.state.value
+        logging.getLogger("aof2.tier2").warning(
+            "the circuit breaker of tier 2 is %s", state, extra={"event": "breaker", "state": state}
+        )
+
+    # --- deaths -----------------------------------------------------------------------------------
+
+    def _worker_died(self, seat: Seat, error: BaseException) -> None:
+        """Replace a worker, and have its command run again; give up where that goes on and on."""
+        with self._wake:
+            command, seat.command = seat.command, None
+            if command is not None:
+                self._queue.put_back(command)
+                self._ended(command)
+            self.context.meters.worker_deaths += 1
+            given_up = self._deaths.count() and self._died is None
+            if given_up:
+                self._died = error
+            replace = self._died is None and not self._stopping and seat.number >= 0
+            self._wake.notify_all()
+        tell_death(command, error, given_up=given_up)
+        if replace:
+            try:
+                self._start_worker(seat)
+            except RuntimeError as no_thread:
+                self._give_up(no_thread)
+        if given_up:
+            self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Nothing will run any more: everybody who waits must hear of it."""
+        with self._wake:
+            self._died = error
+            self._wake.notify_all()
+        for stream in list(self.context.streams.values()):
+            stream.notify(Coordinator, error)
+
+
+def seats(workers: int) -> list[Collection[Lane]]:
+    """The lanes of each worker.
+
+    The first of several does nothing that takes long, so that no compression and no upload is in an
+    append's way, and the second none of those either, so that none is in a reader's way.
+
+    Example:
+        >>> [len(lanes) for lanes in seats(4)]
+        [1, 2, 3, 3]
+    """
+    few = {1: [ALL_LANES], 2: [frozenset((Lane.URGENT, Lane.READ)), ALL_LANES]}
+    if workers in few:
+        return list(few[workers])
+    first = [frozenset((Lane.URGENT,)), frozenset((Lane.URGENT, Lane.READ))]
+    return [*first, *[ALL_LANES] * (workers - 2)]

@@ -19,6 +19,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.waiting",
         "aof2.admission",
         "aof2.durability",
+        "aof2.meters",
         "aof2.metrics",
     ),
     ("aof2.tiers",),
