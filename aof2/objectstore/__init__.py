@@ -7,7 +7,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from aof2.errors import ConfigError
-from aof2.objectstore.base import BytesLike, ObjectInfo, ObjectNotFound, ObjectStore
+from aof2.objectstore.base import BytesLike, ObjectInfo, ObjectNotFound, ObjectStore, ObjectTooLarge
 from aof2.objectstore.local import LocalStore
 from aof2.objectstore.memory import MemoryStore
 
@@ -18,6 +18,7 @@ __all__ = [
     "ObjectInfo",
     "ObjectNotFound",
     "ObjectStore",
+    "ObjectTooLarge",
     "open_store",
 ]
 

@@ -15,7 +15,7 @@ Numbered, because the contract suite checks each rule against every implementati
 5.  *Durable.* Once `put` or `replace` has returned, the object survives power loss of the store.
 6.  *Exact.* `get_range(key, start, end)` returns exactly `end - start` bytes, or raises
     `FetchFailed`. An empty range is `b""` without a look at the store. `get(key, bytes_max)`
-    returns the whole object by one request; a larger one is `FetchFailed`, and costs no memory.
+    returns the whole object by one request; a larger one is `ObjectTooLarge`, and costs no memory.
 7.  *Missing* is `None` from `head`, `ObjectNotFound` from `get_range` and `get`, and fine for
     `delete`.
 8.  *Listing* yields every key that begins with the prefix once, in ascending order of the keys.
@@ -53,6 +53,12 @@ class ObjectNotFound(FetchFailed):
     """There is no object of that key."""
 
     code = "OBJECT_NOT_FOUND"
+
+
+class ObjectTooLarge(FetchFailed):
+    """The object is larger than its reader takes; nothing of it was taken."""
+
+    code = "OBJECT_TOO_LARGE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +121,9 @@ class ObjectStore(ABC):
 
         Raises:
             ObjectNotFound: There is no such object.
-            FetchFailed: The object is larger, its bytes do not have the checksum that the store
-                tells, or the store failed.
+            ObjectTooLarge: It has more bytes than that.
+            FetchFailed: Its bytes do not have the checksum that the store tells, or the store
+                failed.
             Tier2Auth, Tier2Unavailable: See rule 9.
         """
 
@@ -216,14 +223,14 @@ def check_range(key: str, start: int, end: int) -> None:
         raise FetchFailed(f"[{start}, {end}) is not a range of bytes", path=key)
 
 
-def object_too_large(key: str, size: int | None, bytes_max: int) -> FetchFailed:
-    """The error for an object that is larger than its reader takes (rule 6)."""
-    found = "more" if size is None else f"{size} bytes"
-    return FetchFailed(
-        f"at most {bytes_max} bytes were expected there, but the object has {found}; nothing of "
-        "it was taken. Something else wrote to this key",
-        path=key,
-    )
+def require_size(key: str, size: int, bytes_max: int) -> None:
+    """Raise `ObjectTooLarge` for an object that is larger than its reader takes (rule 6)."""
+    if size > bytes_max:
+        raise ObjectTooLarge(
+            f"at most {bytes_max} bytes were expected there, but the object has {size}; nothing "
+            "of it was taken. Something else wrote to this key",
+            path=key,
+        )
 
 
 def require_crc64(key: str, data: memoryview, crc64: int) -> None:

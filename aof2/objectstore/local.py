@@ -27,8 +27,8 @@ from aof2.objectstore.base import (
     check_range,
     content_differs,
     is_key,
-    object_too_large,
     require_crc64,
+    require_size,
 )
 
 _READ_BYTES = 1 << 20
@@ -86,8 +86,7 @@ class LocalStore(ObjectStore):
     def get(self, key: str, bytes_max: int) -> bytes:
         check_key(key)
         with self._failing_as(FetchFailed, key), self._opened(key) as (file, status):
-            if status.st_size > bytes_max:
-                raise object_too_large(key, status.st_size, bytes_max)
+            require_size(key, status.st_size, bytes_max)
             data = file.read(status.st_size)
             if len(data) == status.st_size:
                 return data

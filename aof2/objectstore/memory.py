@@ -15,8 +15,8 @@ from aof2.objectstore.base import (
     check_key_prefix,
     check_range,
     content_differs,
-    object_too_large,
     require_crc64,
+    require_size,
 )
 
 _named: dict[str, MemoryStore] = {}
@@ -63,8 +63,7 @@ class MemoryStore(ObjectStore):
     def get(self, key: str, bytes_max: int) -> bytes:
         check_key(key)
         content = self._content(key)
-        if len(content) > bytes_max:
-            raise object_too_large(key, len(content), bytes_max)
+        require_size(key, len(content), bytes_max)
         return content
 
     def get_range(self, key: str, start: int, end: int) -> bytes:

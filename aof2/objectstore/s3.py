@@ -38,8 +38,8 @@ from aof2.objectstore.base import (
     check_range,
     content_differs,
     is_key,
-    object_too_large,
     require_crc64,
+    require_size,
 )
 from aof2.objectstore.s3_arguments import check_arguments
 
@@ -177,8 +177,7 @@ class S3Store(ObjectStore):
             with closing(reply["Body"]) as body:
                 size = int(reply["ContentLength"])
                 # Checked before reading, so that a hostile object costs no memory.
-                if size > bytes_max:
-                    raise object_too_large(key, size, bytes_max)
+                require_size(key, size, bytes_max)
                 data = _read(body, size)
         except _REQUEST_FAILED as error:
             raise self._error(error, "read from", FetchFailed, key) from error
