@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from bucket_world import (
@@ -133,6 +134,16 @@ def test_a_newer_version_is_said_to_be_one_and_unknown_fields_are_ignored(kind):
     assert decode(signed({**fields, "zzz": [1]}), uuid=UUID, key="k") == decode(
         data, uuid=UUID, key="k"
     )
+
+
+def test_the_example_notes_of_the_format_page_are_notes():
+    """Goal: the page is true. Method: decode its example, put together again from its lines."""
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+    examples = page.partition("(each is one line; they are broken here):\n\n```\n")[2]
+    start, head = examples.partition("\n```")[0].replace("\n\n", "|").replace("\n", "").split("|")
+    found = Start.decode(start.encode(), uuid=UUID, key="k")
+    assert found == Start(3, 18, 2, ChainPoint(17, 131880, 2051, 0xAE8B14860A799888))
+    assert Head.decode(head.encode(), uuid=UUID, key="k").snapshot == (3, 3)
 
 
 def test_every_flipped_byte_and_truncation_of_a_chunk_is_found():

@@ -89,7 +89,7 @@ def test_a_restore_needs_five_requests_whatever_the_history():
     """Goal: opening costs the same with 10,000 sealed segments as with one.
 
     Method: count what is not a write, for a takeover and for a reader, with the newest snapshot
-    covering 400 chunks (10,000 segments are about as many), 3 and 1.
+    covering 400 chunks (10,000 segments need fewer), 3 and 1.
     """
     for chunks in (400, 3, 1):
         store, root, publisher = filled(chunks)
