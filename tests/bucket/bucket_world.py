@@ -86,21 +86,26 @@ def read_covers(data: bytes, path: str) -> tuple[int, int, int, int]:
 
 
 class Root:
-    """A local root: a chain of sealed chunks of its own."""
+    """A local root: a chain of sealed chunks, empty bytes for those that a snapshot covers."""
 
     def __init__(self, name: str, chunks: list[bytes] | None = None) -> None:
         self.name = name
         self.chunks = list(chunks or [])
+        self.covered = ROOT
+
+    def end(self, chunk_id: int) -> ChainPoint:
+        if chunk_id == self.covered.chunk_id:
+            return self.covered
+        return end_of(self.chunks[chunk_id - 1], chunk_id)
 
     @property
     def ends(self) -> list[ChainPoint]:
-        return [end_of(data, n) for n, data in enumerate(self.chunks, 1)]
+        return [self.end(n) for n in range(1, len(self.chunks) + 1)]
 
     def grow(self, count: int = 1) -> Root:
         for _ in range(count):
             n = len(self.chunks) + 1
-            previous = end_of(self.chunks[-1], n - 1) if self.chunks else ROOT
-            self.chunks.append(chunk(self.name, n, previous))
+            self.chunks.append(chunk(self.name, n, self.end(n - 1)))
         return self
 
     def has(self, chunk_id: int, end: ChainPoint) -> bool:
@@ -137,7 +142,7 @@ def publish_all(publisher: Publisher, root: Root) -> Head:
 
 
 def publish_snapshot(publisher: Publisher, root: Root, number: int, chunk_id: int) -> None:
-    covers = root.ends[chunk_id - 1]
+    covers = root.end(chunk_id)
     pages = [(0, number, b"page %d" % number)]
     publisher.publish_snapshot(number, covers, snapshot_head(covers), pages)
 
@@ -153,6 +158,7 @@ def take_over(
     chain = read_chain(store, IDENTITY, hint, read_covers, below=epoch)
     root = Root(name)
     if chain.snapshot is not None:
+        root.covered = chain.snapshot.covers
         root.chunks = [b""] * chain.snapshot.covers.chunk_id
     root.chunks += [found.data for found in chain.chunks()]
     return root, Publisher.begin(store, IDENTITY, epoch, chain.end), chain
