@@ -60,6 +60,8 @@ from aof2.errors import (
     WouldBlockKind,
 )
 from aof2.manager import AofManager
+from aof2.meters import Histogram
+from aof2.metrics import Health, HealthReason, Metrics
 from aof2.opening import open, open_async
 from aof2.reader import AofReader
 from aof2.stream import Aof
@@ -85,11 +87,15 @@ __all__ = [
     "FlushConfig",
     "ForkedHandle",
     "FormatError",
+    "Health",
+    "HealthReason",
+    "Histogram",
     "HydrationFailed",
     "HydrationTimeout",
     "InvalidStreamName",
     "ManifestConfig",
     "ManifestCorrupt",
+    "Metrics",
     "NotYetDurable",
     "ObjectCorrupt",
     "OffsetOutOfRange",

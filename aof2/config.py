@@ -21,6 +21,8 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
+SEGMENT_AGE_S = 300.0
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -102,6 +104,9 @@ class SegmentConfig:
     """Largest file size, 64 KiB to 1 GiB in steps of 4 KiB. Larger means fewer objects and better
     compression, but a longer recovery scan and a later upload. Streams begin with 1 MiB and
     double."""
+    segment_age_s_max: float | None = None
+    """Age in seconds, above 0, at which a segment with records is sealed even if it is not full, so
+    that they reach tier 2. None: 300 with a tier 2, never without; `inf`: never."""
     record_bytes_max: int | None = None
     """Largest payload of a record; None: 16 MiB, or what fits a segment where that is less."""
     batch_bytes_max: int | None = None
@@ -112,6 +117,11 @@ class SegmentConfig:
             64 * KIB <= self.segment_bytes_max <= GIB and self.segment_bytes_max % 4096 == 0,
             f"segment.segment_bytes_max is {self.segment_bytes_max}: 64 KiB to 1 GiB in steps "
             "of 4096",
+        )
+        age = self.segment_age_s_max
+        _require(
+            age is None or age > 0,
+            f"segment.segment_age_s_max is {age}: above 0 (inf: never), or None",
         )
 
 
@@ -236,6 +246,14 @@ class AofManagerConfig:
             self.wait_timeout_s is None or self.wait_timeout_s >= 0,
             f"wait_timeout_s is {self.wait_timeout_s}: 0 or more, or None",
         )
+
+    @property
+    def segment_age_s(self) -> float | None:
+        """The age in seconds at which segments are sealed, None for never."""
+        age = self.segment.segment_age_s_max
+        if age is None:
+            return None if self.tier2 is None else SEGMENT_AGE_S
+        return None if age == float("inf") else age
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> AofManagerConfig:

@@ -32,6 +32,7 @@ from aof2.errors import (
 from aof2.objectstore import ObjectStore
 from aof2.objectstore.breaker import Breaker
 from aof2.objectstore.observed import ObservedStore
+from aof2.observing import Observing
 from aof2.root import Root
 from aof2.stream import Aof
 from aof2.tiers.instance import StreamInstance
@@ -45,7 +46,7 @@ T = TypeVar("T")
 _LIVE: weakref.WeakSet[AofManager] = weakref.WeakSet()
 
 
-class AofManager:
+class AofManager(Observing):
     """A root directory and everything that belongs to it. Made by `aof2.open`.
 
     One process writes to a root; any number read it with `readonly=True`. A context manager, also

@@ -85,6 +85,12 @@ class WriterHost:
         self._warned = False
         self._coordinator.kick()
 
+    def on_started(self, segment_id: int) -> None:
+        """A segment's age begins, which the coordinator's timer has to know."""
+        del segment_id
+        if self._context.config.segment_age_s is not None:
+            self._coordinator.kick()
+
     def on_no_segment(self, frame_bytes: int) -> WouldBlockKind:
         """Ask for a segment; say what an append waits for, or that waiting would be for ever."""
         stream = self._stream

@@ -20,6 +20,9 @@ cdef extern from "<pthread.h>" nogil:
 cdef enum:
     WRITEBACK_BYTES = 4194304    # so much unsynced is worth telling the device to begin
 
+cdef enum:
+    SYNC_CLASSES = 17            # syncs by duration: up to 1 us, 4 us, 16 us, ...
+
 cdef enum HotState:
     HOT_OPEN = 0
     HOT_CLOSED = 1
@@ -85,6 +88,8 @@ cdef struct HotLog:
     bint swapping                # somebody takes the next one into use; nothing may be put
     int dirfd
     uint8_t stream_uuid[16]
+    uint64_t sync_counts[17]     # SYNC_CLASSES of them; whoever syncs has the turn to count
+    uint64_t sync_ns             # time of all syncs together
     uint64_t started             # coordinate below which the device was told to begin
     bint writing
     bint syncing

@@ -2,10 +2,10 @@
 
 from libc.stdint cimport uint64_t
 
-from aof2._core.unsealed cimport UnsealedLookup
+from aof2._core.gauges cimport WriterGauges
 
 
-cdef class SegmentWriter(UnsealedLookup):
+cdef class SegmentWriter(WriterGauges):
     cdef bytes stream_uuid
     cdef bytes root_id
     cdef readonly uint64_t epoch

@@ -1,12 +1,12 @@
 from typing import Protocol
 
 from aof2._core.directory import Directory
+from aof2._core.gauges import WriterGauges
 from aof2._core.ring import RING_NAME as RING_NAME
 from aof2._core.ring import TEMPORARY_NAME as TEMPORARY_NAME
 from aof2._core.scan import Scan
 from aof2._core.seal import FooterInfo
 from aof2._core.timesource import TimeSource
-from aof2._core.unsealed import UnsealedLookup
 from aof2.errors import WouldBlockKind
 
 class _Host(Protocol):
@@ -16,7 +16,7 @@ class _Host(Protocol):
     def on_waiting(self, kind: WouldBlockKind, waited_s: float) -> None: ...
     def on_ring(self, ring_bytes: int) -> None: ...
 
-class SegmentWriter(UnsealedLookup):
+class SegmentWriter(WriterGauges):
     epoch: int
     ext_id: int
     def __init__(

@@ -5,6 +5,7 @@ and what an append should be told when there is none. A host has these methods:
 
 * `on_half_full(segment_id)`: prepare the next segment.
 * `on_rolled(segment_id)`: a segment got its END and can be sealed.
+* `on_started(segment_id)`: a segment became active; its first record follows.
 * `on_no_segment(frame_bytes) -> WouldBlockKind`: no spare can take a frame of that size; ask for
 one, and
   say what the append waits for, or raise `StorageFull`.
@@ -47,7 +48,7 @@ from aof2._core.ring cimport ring_bytes_for
 from aof2._core.run cimport run_free, run_init
 from aof2._core.scan cimport Scan
 from aof2._core.seal cimport FooterInfo, footer_position, write_seal
-from aof2._core.unsealed cimport UnsealedLookup
+from aof2._core.gauges cimport WriterGauges
 
 from aof2._core.ring import RING_NAME, TEMPORARY_NAME
 from aof2.errors import RolloverFailed
@@ -65,7 +66,7 @@ cdef enum:
     SEAL_WAIT_NS = 100000000
 
 
-cdef class SegmentWriter(UnsealedLookup):
+cdef class SegmentWriter(WriterGauges):
     """Appends to one stream. Everything that waits releases the GIL.
 
     Args:
@@ -209,6 +210,7 @@ cdef class SegmentWriter(UnsealedLookup):
         self.log.wake_at = 0
         if old != NULL:
             self.host.on_rolled(old.file_id)
+        self.host.on_started(file.file_id)
         return PUT_OK
 
     def end_segment(self):

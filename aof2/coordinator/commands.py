@@ -75,11 +75,12 @@ class Prepare(Command):
 
 @dataclass(frozen=True, slots=True)
 class Rollover(Command):
-    """Seal a segment that got its END.
+    """Seal a segment that got its END, or the active one once it has reached its age.
 
     Enqueued by: the planner, for the oldest ended segment of a stream.
-    Effect:      index, footer, pointer and `SealSegment` are durable; whoever waits for the seal
-    wakes.
+    Effect:      index, footer, pointer and `SealSegment` are durable. That is the ack: `sealed_end`
+    passes the segment, and `notify` wakes whoever waits for the seal. A failure is kept for them
+    until the next success.
     Idempotent:  a sealed segment is left as it is.
     """
 

@@ -42,9 +42,25 @@ class Context:
     streams: dict[str, StreamInstance] = field(default_factory=dict)
     meters: Meters = field(default_factory=Meters)
 
+    def segment_age_s(self, stream: StreamInstance) -> float:
+        """How old the oldest record of a stream's active segment is, in seconds."""
+        active = None if stream.writer is None else stream.writer.active
+        # A wall clock that goes back makes it younger, never older than it is.
+        return 0.0 if active is None else max(0.0, (self.clock.now_ns() - active[1]) * 1e-9)
+
     def next_due_s(self) -> float | None:
-        """When a segment reaches its age, in monotonic seconds; None: none will."""
-        return None
+        """When the next active segment reaches its age, in monotonic seconds; None: none will."""
+        limit_s = self.config.segment_age_s
+        ages = [
+            self.segment_age_s(stream)
+            for stream in list(self.streams.values())
+            if any(not unsealed.ended for unsealed in stream.unsealed())
+        ]
+        if limit_s is None or not ages:
+            return None
+        # One that is over its age already is planned; its end has everything planned again.
+        due = [limit_s - age for age in ages if age < limit_s]
+        return self.clock.monotonic_s() + min(due) if due else None
 
     def segment_bytes(self, stream: StreamInstance, frame_bytes: int) -> int:
         """Size of a stream's next segment.
@@ -71,6 +87,14 @@ class Context:
             tier1_max=self.tier1.bytes_max,
         )
 
+    def _aged(self, stream: StreamInstance) -> int:
+        """The active segment, when it has reached its age; else 0."""
+        limit_s = self.config.segment_age_s
+        active = None if stream.writer is None else stream.writer.active
+        if limit_s is None or active is None or self.segment_age_s(stream) < limit_s:
+            return 0
+        return active[0]
+
     def _stream_view(self, stream: StreamInstance) -> StreamView:
         segments = stream.manifest.index.segments
         writer = stream.writer
@@ -89,6 +113,7 @@ class Context:
         ]
         return StreamView(
             name=stream.name,
+            aged=self._aged(stream),
             ended=tuple(u.segment_id for u in stream.unsealed() if u.ended),
             spare_frame_bytes=wants,
             spare_bytes=self.segment_bytes(stream, wants) if wants else 0,

@@ -58,6 +58,9 @@ def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> 
     ended = {u.segment_id: u for u in stream.unsealed()}.get(command.segment)
     if ended is None:
         return
+    if not ended.ended:
+        # It reached its age. Nothing of it is lost by a crash before or after the END.
+        writer.end_segment()
     # Flush, index, footer, fdatasync, truncate, fdatasync. A crash after any of these is finished
     # by recovery, which derives the record from the footer.
     footer = writer.finish_seal(command.segment, watermark)

@@ -25,6 +25,7 @@ class StreamView:
     Attributes:
         name: The stream.
         ended: Segments with an END that are not sealed, oldest first.
+        aged: The active segment, if it has reached its age; 0 if not.
         spare_frame_bytes: Largest frame that a wanted spare must take; 0 when no spare is wanted.
         spare_bytes: Size of the file that would be prepared.
         compress: `(segment, bytes to admit)` of sealed segments without another copy.
@@ -35,6 +36,7 @@ class StreamView:
 
     name: str
     ended: tuple[int, ...] = ()
+    aged: int = 0
     spare_frame_bytes: int = 0
     spare_bytes: int = 0
     compress: tuple[tuple[int, int], ...] = ()
@@ -73,7 +75,8 @@ def plan(view: View) -> list[Command]:
     wanted0 = 0
     for stream in view.streams:
         # Seals are in order: the next one is planned once this one is done.
-        commands += [Rollover(stream.name, segment) for segment in stream.ended[:1]]
+        waiting = stream.ended or ((stream.aged,) if stream.aged else ())
+        commands += [Rollover(stream.name, segment) for segment in waiting[:1]]
         if stream.spare_frame_bytes:
             wanted0 += stream.spare_bytes
             if stream.spare_bytes <= room0:

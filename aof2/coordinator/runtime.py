@@ -242,6 +242,7 @@ class Coordinator:
             entry = self._queue.done(command)
             meter = self.context.meters.command(type(command).__name__)
             meter.done += 1
+            meter.retries += entry.failures > 0
             meter.latency.record(took_s)
             self._ended(command)
             self._kicked = True
@@ -259,7 +260,7 @@ class Coordinator:
             entry = self._queue.pause(command, now_s, pause_s, error)
             meter = meters.command(type(command).__name__)
             meter.failures += 1
-            meter.retries += 1
+            meter.retries += entry.failures > 1
             meter.latency.record(took_s)
             if isinstance(error, CorruptionError):
                 meters.corruption[error.code] += 1

@@ -40,11 +40,20 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.flushing",
         "aof2.appending",
         "aof2.stream",
+        "aof2.observing",
         "aof2.manager",
         "aof2.opening",
         "aof2.archive",
     ),
-    ("aof2.cli", "aof2.testing", "aof2.torture", "aof2.arrow", "aof2.ray", "aof2.dask"),
+    (
+        "aof2.cli",
+        "aof2.testing",
+        "aof2.torture",
+        "aof2.arrow",
+        "aof2.ray",
+        "aof2.dask",
+        "aof2.prometheus",
+    ),
 )
 """Lowest first. A name stands for itself and everything below it. Within a row, a name may import
 those to its left; within a package, anything."""

@@ -1,0 +1,9 @@
+from aof2._core.unsealed import UnsealedLookup
+
+class WriterGauges(UnsealedLookup):
+    @property
+    def fsync_counts(self) -> tuple[tuple[int, ...], int]: ...
+    @property
+    def active(self) -> tuple[int, int] | None: ...
+    @property
+    def poisoned(self) -> bool: ...
