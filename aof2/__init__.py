@@ -62,8 +62,12 @@ from aof2.errors import (
 from aof2.manager import AofManager
 from aof2.meters import Histogram
 from aof2.metrics import Health, HealthReason, Metrics
+from aof2.manifest.chunkview import ChunkInfo, InspectedRecord
+from aof2.manifest.findings import Finding
+from aof2.manifest.inspect import ManifestInspector
 from aof2.opening import open, open_async
 from aof2.reader import AofReader
+from aof2.repairs import RepairReport, repair
 from aof2.stream import Aof
 from aof2.types import RecoveryReport, SegmentInfo, SegmentState, Tier, Watermarks
 
@@ -75,6 +79,7 @@ __all__ = [
     "AofManager",
     "AofManagerConfig",
     "AofReader",
+    "ChunkInfo",
     "Closed",
     "CompressionFailed",
     "ConfigError",
@@ -84,6 +89,7 @@ __all__ = [
     "DurabilityLost",
     "Fenced",
     "FetchFailed",
+    "Finding",
     "FlushConfig",
     "ForkedHandle",
     "FormatError",
@@ -92,10 +98,12 @@ __all__ = [
     "Histogram",
     "HydrationFailed",
     "HydrationTimeout",
+    "InspectedRecord",
     "InvalidStreamName",
     "ManifestConfig",
     "ManifestCorrupt",
     "Metrics",
+    "ManifestInspector",
     "NotYetDurable",
     "ObjectCorrupt",
     "OffsetOutOfRange",
@@ -104,6 +112,7 @@ __all__ = [
     "RecordCorrupt",
     "RecordTooLarge",
     "RecoveryReport",
+    "RepairReport",
     "RolloverFailed",
     "RootLocked",
     "SegmentConfig",
@@ -130,4 +139,5 @@ __all__ = [
     "__version__",
     "open",
     "open_async",
+    "repair",
 ]

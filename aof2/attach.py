@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from aof2._core.directory import Directory
 from aof2.coordinator.context import Context
 from aof2.coordinator.runtime import Coordinator
+from aof2.errors import ManifestCorrupt
 from aof2.manifest.log import Manifest
+from aof2.manifest.rebuild import manifest_directory, settle
+from aof2.manifest.standin import StandIn, stand_in
 from aof2.objectstore import ObjectStore
 from aof2.recovery import Recovery
 from aof2.root import Root
@@ -14,7 +18,7 @@ from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
 from aof2.tiers.instance import StreamInstance
 from aof2.tiers.warm import WarmTier
-from aof2.types import RecoveryReport
+from aof2.types import RecoveryReport, StreamIdentity
 from aof2.writer import make_writer
 
 
@@ -38,25 +42,20 @@ def attach(
     """
     directory, identity = root.open_stream(name)
     opened: list[_Closable] = [directory]
-    config, clock = context.config, context.clock
+    clock = context.clock
     try:
         hot = directory.subdir("segments")
         opened.append(hot)
         warm = directory.subdir("warm")
         opened.append(warm)
-        records = directory.subdir("manifest")
+        if not readonly:
+            settle(directory, clock.now_ns())
+        records = _manifest_directory(directory)
         opened.append(records)
         quarantine = directory.subdir("quarantine")
         opened.append(quarantine)
-        manifest = Manifest.open(
-            records,
-            identity,
-            time=clock.source,
-            chunk_bytes=config.manifest.chunk_bytes,
-            readonly=readonly,
-            mirror=not config.manifest.log_only,
-            # A time in the name: a recovery that is cut and runs again keeps the same bytes again.
-            quarantine=lambda kept, data: quarantine.create(f"{kept}.{clock.now_ns()}", data),
+        manifest = _open_manifest(
+            (records, hot, warm, quarantine), identity, context, store, readonly=readonly
         )
         opened.append(manifest)
         instance = StreamInstance(
@@ -64,7 +63,7 @@ def attach(
             directory,
             manifest,
             HotTier(hot, identity, context.tier0),
-            WarmTier(warm, config.tier1, context.tier1),
+            WarmTier(warm, context.config.tier1, context.tier1),
             None if store is None else ColdTier(store, identity, clock),
         )
         instance.owned = [records, quarantine]
@@ -83,8 +82,46 @@ def _look(instance: StreamInstance) -> RecoveryReport:
     """What a reader found; it repairs nothing."""
     instance.refresh()
     return RecoveryReport(
-        clean=True,
+        clean=not isinstance(instance.manifest, StandIn),
         records=instance.next_offset - instance.first_offset,
         replayed_records=instance.manifest.replayed_records,
     )
 
+
+def _manifest_directory(stream: Directory) -> Directory:
+    try:
+        return manifest_directory(stream)
+    except FileNotFoundError:
+        raise ManifestCorrupt(
+            "the directory of the manifest is missing: restore it from a backup, or run "
+            "`aof2-admin repair`",
+            path=stream.join("manifest"),
+        ) from None
+
+
+def _open_manifest(
+    directories: tuple[Directory, Directory, Directory, Directory],
+    identity: StreamIdentity,
+    context: Context,
+    store: ObjectStore | None,
+    *,
+    readonly: bool,
+) -> Manifest:
+    """Replay the manifest; for a reader, files stand in for one that is damaged."""
+    records, hot, warm, quarantine = directories
+    config, clock = context.config.manifest, context.clock
+    try:
+        return Manifest.open(
+            records,
+            identity,
+            time=clock.source,
+            chunk_bytes=config.chunk_bytes,
+            readonly=readonly,
+            mirror=not config.log_only,
+            # A time in the name: a recovery that is cut and runs again keeps the same bytes again.
+            quarantine=lambda kept, data: quarantine.create(f"{kept}.{clock.now_ns()}", data),
+        )
+    except ManifestCorrupt as damage:
+        if not readonly:
+            raise
+        return stand_in(damage, records, identity, hot, warm, store)

@@ -206,7 +206,7 @@ class Manifest:
             base_offset=previous.end_offset,
             epoch=self._identity.epoch,
             root_id=self._identity.root_id,
-            previous_id=previous.chunk_id,
+            previous_id=0 if previous.is_root else previous.chunk_id,
             previous_end_position=previous.end_position,
             previous_end_offset=previous.end_offset,
             previous_chain_crc=previous.chain_crc,

@@ -45,6 +45,11 @@ class ChainPoint:
     end_offset: int = 0
     chain_crc: int = 0
 
+    @property
+    def is_root(self) -> bool:
+        """True where nothing is continued."""
+        return self.end_position == 0
+
 
 class Replay:
     """Folds the chunks of one manifest into an index, and goes on where it stopped.
@@ -72,9 +77,14 @@ class Replay:
         self.live = live
         self.reader: ChunkReader | None = None
         self.state = ABSENT
-        self.end = ChainPoint()
+        self.end = self._root()
         self.records = 0
         self._broken: CorruptionError | FormatError | None = None
+
+    def _root(self) -> ChainPoint:
+        """Just before the lowest chunk: it must begin the chain."""
+        ids = chunk_ids(self.directory)
+        return ChainPoint(ids[0] - 1 if ids else 0)
 
     @property
     def chunk_id(self) -> int:
@@ -182,7 +192,7 @@ class Replay:
             start.previous_chain_crc,
             start.base_offset,
         ) != (
-            self.end.chunk_id,
+            0 if self.end.is_root else self.end.chunk_id,
             self.end.end_position,
             self.end.end_offset,
             self.end.chain_crc,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from urllib.parse import unquote, urlsplit
 
+from aof2.config import Tier2Config
 from aof2.errors import ConfigError
 from aof2.objectstore.base import BytesLike, ObjectInfo, ObjectNotFound, ObjectStore, ObjectTooLarge
 from aof2.objectstore.local import LocalStore
@@ -20,6 +22,7 @@ __all__ = [
     "ObjectStore",
     "ObjectTooLarge",
     "open_store",
+    "open_tier2",
 ]
 
 _FORMS = (
@@ -94,3 +97,10 @@ def _local(path: str) -> LocalStore:
     if not path or "\0" in path:
         raise ConfigError(_FORMS)
     return LocalStore(path)
+
+
+def open_tier2(tier2: str | os.PathLike[str] | Tier2Config) -> ObjectStore:
+    """Make the store of a configuration's tier 2, or of a URL alone; errors as for `open_store`."""
+    config = tier2 if isinstance(tier2, Tier2Config) else Tier2Config(url=os.fspath(tier2))
+    values = dataclasses.asdict(config)
+    return open_store(values.pop("url"), **values)

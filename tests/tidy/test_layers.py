@@ -26,6 +26,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("aof2.coordinator",),
     (
         "aof2.root",
+        "aof2.repairs",
         "aof2.batch",
         "aof2.places",
         "aof2.copies",
