@@ -64,7 +64,7 @@ from aof2.meters import Histogram
 from aof2.metrics import Health, HealthReason, Metrics
 from aof2.manifest.chunkview import ChunkInfo, InspectedRecord
 from aof2.manifest.findings import Finding
-from aof2.manifest.inspect import ManifestInspector
+from aof2.manifest.inspect import ManifestInspector, SnapshotInfo
 from aof2.opening import open, open_async
 from aof2.reader import AofReader
 from aof2.repairs import RepairReport, repair
@@ -120,6 +120,7 @@ __all__ = [
     "SegmentInfo",
     "SegmentLost",
     "SegmentState",
+    "SnapshotInfo",
     "StorageFull",
     "StreamNotFound",
     "Tier",

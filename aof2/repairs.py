@@ -35,6 +35,7 @@ from aof2.types import StreamIdentity
 
 LOGGER = logging.getLogger("aof2.tiered")
 POINTER_NAME = "current.sealed"
+NEVER = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,9 @@ class _Repair:
         reached = max(old.sealed_offset, _pointer_end(hot, self._identity))
         if reached > end:
             raise hole(end, reached)
+        first = segments[0].footer.base_offset if segments else end
+        if old.first_offset < first and not head:
+            raise hole(old.first_offset, first, segments[0].segment_id if segments else None)
         return segments, head
 
     def _swap(
@@ -226,7 +230,7 @@ class _Repair:
             kept=tuple(kept),
             notes=(*facts.notes, *self._notes),
         )
-        LOGGER.warning(
+        LOGGER.info(
             "the manifest of stream %s was made again: %d segments, offsets %d to %d",
             identity.name,
             report.segments,
@@ -264,6 +268,8 @@ class _Old:
 
     Attributes:
         trimmed: Offset below which the stream was trimmed.
+        first_offset: Where the oldest sealed segment begins that was not trimmed as a whole; far
+            beyond everything without one.
         sealed_offset: Where the newest sealed segment ends.
         epoch: Highest epoch of a chunk.
         last_id: Id of the newest sealed segment.
@@ -271,6 +277,7 @@ class _Old:
     """
 
     trimmed: int = 0
+    first_offset: int = NEVER
     sealed_offset: int = 0
     epoch: int = 0
     last_id: int = 0
@@ -291,13 +298,25 @@ def _read_old(stream: Directory, identity: StreamIdentity) -> _Old:
     trims = [r.fields["before_offset"] for r in records if r.type == RecordType.TRIMMED.name]
     seals = [r for r in records if r.type == RecordType.SEAL_SEGMENT.name]
     last = max(seals, key=lambda r: r.offset, default=None)
+    trimmed = max(trims, default=0)
     return _Old(
-        trimmed=max(trims, default=0),
+        trimmed=trimmed,
+        first_offset=_first_offset(records, trimmed),
         sealed_offset=0 if last is None else last.offset,
         epoch=max((view.info.epoch or 0 for view in found), default=0),
         last_id=0 if last is None else last.segment_id,
         last=() if last is None else _opened_and_sealed(records, last),
     )
+
+
+def _first_offset(records: list[InspectedRecord], trimmed: int) -> int:
+    ends = {r.segment_id: r.offset for r in records if r.type == RecordType.SEAL_SEGMENT.name}
+    bases = [
+        r.fields["base_offset"]
+        for r in records
+        if r.type == RecordType.SEGMENT_OPENED.name and ends.get(r.segment_id, 0) > trimmed
+    ]
+    return min(bases, default=NEVER)
 
 
 def _opened_and_sealed(records: list[InspectedRecord], last: InspectedRecord) -> tuple[Record, ...]:

@@ -13,6 +13,8 @@ import aof2
 from aof2.cli.append import append
 from aof2.cli.failure import INTERRUPTED, OTHER, Failure, failure_of
 from aof2.cli.inspect import dump, info
+from aof2.cli.manifest import manifest
+from aof2.cli.mend import repair
 from aof2.cli.read import cat, tail
 
 
@@ -41,11 +43,11 @@ class AdminGroup(click.Group):
 def admin() -> None:
     """Look into and feed the logs below a root directory.
 
-    Every command but `append` only reads: it works beside a process that writes, and on a root that
-    nobody has open. ROOT is the directory that was given to `aof2.open`.
+    Every command but `append` and `repair` only reads: it works beside a process that writes, and
+    on a root that nobody has open. ROOT is the directory that was given to `aof2.open`.
     """
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
 
 
-for command in (append, cat, tail, dump, info):
+for command in (append, cat, tail, dump, info, manifest, repair):
     admin.add_command(command)

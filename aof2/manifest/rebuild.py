@@ -151,17 +151,15 @@ def generation_records(segments: Iterable[SegmentFacts], trimmed: int, text: str
 
     Args:
         segments: Contiguous, ascending.
-        trimmed: Offset below which the stream was trimmed; history may begin higher.
+        trimmed: Offset below which the stream was trimmed. Where history begins higher, nothing
+            is said of what came before: another repair may find it.
         text: Says in the log what happened.
     """
     records: list[Record] = [(RecordType.CUSTOM_EVENT, 0, 0, {"text": text})]
-    first: int | None = None
     for facts in segments:
-        first = facts.footer.base_offset if first is None else first
         records += records_of(facts)
-    before = max(trimmed, first or 0)
-    if before:
-        records.append((RecordType.TRIMMED, 0, before, {"before_offset": before}))
+    if trimmed:
+        records.append((RecordType.TRIMMED, 0, trimmed, {"before_offset": trimmed}))
     return records
 
 

@@ -18,6 +18,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 VARYING = (
     (re.compile(r"(?:/[\w.-]+)+/data\b"), "<root>"),
     (re.compile(r"\d+(?:[,.]\d+)*"), "#"),
+    (re.compile(r"  +#"), " #"),
     (re.compile(r"# (?:[KMG]i)?B/s"), "# /s"),
 )
 """Numbers, rates and the place of the root differ from run to run."""
@@ -71,8 +72,10 @@ def test_the_page_names_every_command_option_and_exit_code():
     """Goal: nothing is missing. Method: take the commands and options from the program itself."""
     names = [f"## {name}\n" for name in admin.commands]
     for command in admin.commands.values():
-        for parameter in command.params:
-            names += [o for o in parameter.opts if o.startswith("-")]
+        for each in (command, *getattr(command, "commands", {}).values()):
+            for parameter in each.params:
+                names += [o for o in parameter.opts if o.startswith("-")]
+        names += [f"`{command.name} {name}`" for name in getattr(command, "commands", {})]
     codes = [v for k, v in vars(failure).items() if k.isupper() and isinstance(v, int)]
     names += [f"\n| {code} | " for code in (0, *codes)]
     assert [name for name in names if name not in PAGE] == []
