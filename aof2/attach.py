@@ -14,6 +14,7 @@ from aof2.manifest.standin import StandIn, stand_in
 from aof2.objectstore import ObjectStore
 from aof2.recovery import Recovery
 from aof2.root import Root
+from aof2.streamdir import IDENTITY_NAME
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
 from aof2.tiers.instance import StreamInstance
@@ -50,7 +51,11 @@ def attach(
         opened.append(warm)
         if not readonly:
             settle(directory, clock.now_ns())
-        records = _manifest_directory(directory)
+        try:
+            records = manifest_directory(directory)
+        except FileNotFoundError:
+            # Its absence is damage like another; the stream's directory stands for it.
+            records = directory
         opened.append(records)
         quarantine = directory.subdir("quarantine")
         opened.append(quarantine)
@@ -88,17 +93,6 @@ def _look(instance: StreamInstance) -> RecoveryReport:
     )
 
 
-def _manifest_directory(stream: Directory) -> Directory:
-    try:
-        return manifest_directory(stream)
-    except FileNotFoundError:
-        raise ManifestCorrupt(
-            "the directory of the manifest is missing: restore it from a backup, or run "
-            "`aof2-admin repair`",
-            path=stream.join("manifest"),
-        ) from None
-
-
 def _open_manifest(
     directories: tuple[Directory, Directory, Directory, Directory],
     identity: StreamIdentity,
@@ -111,6 +105,8 @@ def _open_manifest(
     records, hot, warm, quarantine = directories
     config, clock = context.config.manifest, context.clock
     try:
+        if records.exists(IDENTITY_NAME):
+            raise ManifestCorrupt("its directory is missing", path=records.join("manifest"))
         return Manifest.open(
             records,
             identity,
@@ -123,5 +119,13 @@ def _open_manifest(
         )
     except ManifestCorrupt as damage:
         if not readonly:
-            raise
+            raise ManifestCorrupt(
+                f"{damage.message}. Nothing can be appended; `readonly=True` reads every segment "
+                "that has a good copy, and `aof2-admin repair` makes the manifest again",
+                stream=identity.name,
+                path=damage.path,
+                position=damage.position,
+                segment=damage.segment,
+                offset=damage.offset,
+            ) from damage
         return stand_in(damage, records, identity, hot, warm, store)
