@@ -60,11 +60,11 @@ from aof2.errors import (
     WouldBlockKind,
 )
 from aof2.manager import AofManager
-from aof2.meters import Histogram
-from aof2.metrics import Health, HealthReason, Metrics
 from aof2.manifest.chunkview import ChunkInfo, InspectedRecord
 from aof2.manifest.findings import Finding
 from aof2.manifest.inspect import ManifestInspector, SnapshotInfo
+from aof2.meters import Histogram
+from aof2.metrics import Health, HealthReason, Metrics
 from aof2.opening import open, open_async
 from aof2.reader import AofReader
 from aof2.repairs import RepairReport, repair
@@ -102,8 +102,8 @@ __all__ = [
     "InvalidStreamName",
     "ManifestConfig",
     "ManifestCorrupt",
-    "Metrics",
     "ManifestInspector",
+    "Metrics",
     "NotYetDurable",
     "ObjectCorrupt",
     "OffsetOutOfRange",

@@ -128,9 +128,13 @@ def test_the_library_does_not_import_the_command_line():
 def test_every_command_has_help_and_all_have_the_common_options():
     """Goal: `--help` is enough to begin. Method: run it for each command."""
     runner = CliRunner()
-    assert set(group.commands) == {"append", "cat", "tail", "dump", "info"}
-    for name in group.commands:
-        result = runner.invoke(group, [name, "--help"])
+    names = {"append", "cat", "tail", "dump", "info", "manifest", "repair"}
+    assert set(group.commands) == names
+    under = group.commands["manifest"].commands
+    assert set(under) == {"inspect", "check", "export"}
+    alone = [[name] for name in names - {"manifest"}]
+    for words in [*alone, *(["manifest", name] for name in under)]:
+        result = runner.invoke(group, [*words, "--help"])
         assert result.exit_code == 0
         for option in ("--json", "--config", "--tier2"):
             assert option in result.output
