@@ -11,7 +11,7 @@ from aof2.clock import Clock
 from aof2.config import AofManagerConfig, Tier2Config
 from aof2.errors import ConfigError
 from aof2.manager import AofManager
-from aof2.objectstore import ObjectStore, open_tier2
+from aof2.objectstore import ObjectStore, open_store
 from aof2.waiting import Timeout
 
 
@@ -64,7 +64,8 @@ def open(
     chosen = _configure(tier2, config)
     store: ObjectStore | None = None
     if chosen.tier2 is not None:
-        store = open_tier2(chosen.tier2)
+        values = dataclasses.asdict(chosen.tier2)
+        store = open_store(values.pop("url"), **values)
     try:
         return AofManager(
             os.fspath(root),
