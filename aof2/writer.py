@@ -121,7 +121,8 @@ class WriterHost:
             return WouldBlockKind.ADMISSION
         if self._stream.cold is not None and any(s.upload or s.warm for s in view.streams):
             return WouldBlockKind.TIER2_BACKLOG
-        if self._coordinator.is_settled():
+        # Much may have happened between the two looks; then the next try has another answer.
+        if self._coordinator.is_settled() and self._context.view() == view:
             raise StorageFull(
                 f"tier 0 ({view.tier0_used} of {view.tier0_max} bytes) and tier 1 "
                 f"({view.tier1_used} of {view.tier1_max}) are full and nothing can be freed: raise "

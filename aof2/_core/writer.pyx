@@ -34,11 +34,12 @@ from aof2._core.hotlog cimport (
     hot_free,
     hot_new,
     hot_poison,
+    hot_refresh,
     hot_swap_ring,
     hot_write_out,
 )
 from aof2._core.hotsync cimport hot_confirm, hot_flush, hot_start_threads, hot_stop_threads
-from aof2._core.layout cimport FRAMES_AT, START_AT, StartBlock
+from aof2._core.layout cimport END_BYTES, FRAMES_AT, PAGE_BYTES, START_AT, StartBlock
 from aof2._core.logfile cimport LogHeader, fill_start_crc, frames_limit, read_header_fd
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport check_errno, sys_close, sys_pwrite
@@ -199,7 +200,11 @@ cdef class SegmentWriter(WriterGauges):
         """Start block of the next, END in this, and the next is active; a PutStatus."""
         cdef HotFile *file
         cdef HotFile *old = self.log.active
-        cdef int status = PUT_OK
+        # The next file begins up to a page behind the END. What lies there in the ring must be
+        # written out before it is overwritten.
+        cdef int status = hot_refresh(self.log, END_BYTES + PAGE_BYTES)
+        if status != PUT_OK:
+            return status
         self._write_start_of_spare()
         if old != NULL:
             status = put_end(self.log, self.time.now(self.time.context))

@@ -68,19 +68,22 @@ def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> 
         return
     stream.hot.resize(command.segment, footer.file_bytes)
     stream.hot.write_pointer(command.segment, footer, writer.epoch)
-    manifest.append(
-        RecordType.SEGMENT_OPENED,
-        command.segment,
-        footer.base_offset,
-        base_offset=footer.base_offset,
-        epoch=writer.epoch,
-    )
-    manifest.append(
-        RecordType.SEAL_SEGMENT,
-        command.segment,
-        footer.end_offset,
-        **stream.sealed_footer(command.segment, footer, watermark),
-    )
+    row = manifest.index.segments.get(command.segment)
+    # An earlier attempt may have got as far as the records, and failed to flush them.
+    if row is None or not row.sealed:
+        manifest.append(
+            RecordType.SEGMENT_OPENED,
+            command.segment,
+            footer.base_offset,
+            base_offset=footer.base_offset,
+            epoch=writer.epoch,
+        )
+        manifest.append(
+            RecordType.SEAL_SEGMENT,
+            command.segment,
+            footer.end_offset,
+            **stream.sealed_footer(command.segment, footer, watermark),
+        )
     manifest.flush()
     # Readers find the segment in the index by now, so the writer may let go of it.
     writer.retire(command.segment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +14,11 @@ from aof2.coordinator.runtime import Coordinator
 
 
 class SteppedClock(Clock):
-    """A clock whose monotonic time moves only when it is told."""
+    """A clock whose monotonic time moves only when it is told, and whose chance is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
         super().__init__()
+        self._jitter = random.Random(seed)
         self.now_s = 1000.0
 
     def monotonic_s(self) -> float:
