@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from aof2.errors import WouldBlock
 from aof2.flushing import Flushing
-from aof2.waiting import Timeout
+from aof2.waiting import TURNS, Timeout, retried_async, wait_of
 from aof2.writer import size_limits
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ EXTEND_BYTES = 256 * 1024
 BATCH_HEAD_BYTES = 64
 BATCH_ENTRY_BYTES = 4
 """What a batch takes beside its payloads, so that it fits where the payloads alone just do."""
-YIELD_S = 0.001
 
 
 class Appending(Flushing):
@@ -64,13 +62,19 @@ class Appending(Flushing):
         durable: bool = False,
         timeout: Timeout = ...,
     ) -> int:
-        """Like `append`, without blocking the event loop; does not suspend while there is room."""
-        offset = await self._appending(
-            functools.partial(self.append_nowait, payload, ext_id=ext_id),
-            functools.partial(self.append, payload, ext_id=ext_id, timeout=timeout),
-        )
+        """Like `append`, without blocking the event loop; does not suspend while there is room.
+
+        Cancelled before it returns, the record is wholly there or not at all.
+        """
+        try:
+            offset = self.append_nowait(payload, ext_id=ext_id)
+        except WouldBlock as blocked:
+            attempt = functools.partial(self.append_nowait, payload, ext_id=ext_id)
+            offset = await self._wait_for_room(attempt, blocked, timeout)
         if durable:
             await self.wait_async(offset, "local", timeout=timeout)
+        elif TURNS.is_due(self._clock.monotonic_s()):
+            await TURNS.give()
         return offset
 
     def append_many(
@@ -105,13 +109,10 @@ class Appending(Flushing):
         timeout: Timeout = ...,
     ) -> range:
         """Like `append_many`, without blocking the event loop."""
+        # Read once, because a try that finds no room is followed by another one.
         items = list(payloads) if not isinstance(payloads, (bytes, bytearray, str)) else payloads
         return await self._appending_batch(
-            functools.partial(self.append_many_nowait, items),
-            functools.partial(self.append_many, items, timeout=timeout),
-            ext_ids,
-            durable,
-            timeout,
+            functools.partial(self.append_many_nowait, items), ext_ids, durable, timeout
         )
 
     def append_packed(
@@ -150,11 +151,7 @@ class Appending(Flushing):
     ) -> range:
         """Like `append_packed`, without blocking the event loop."""
         return await self._appending_batch(
-            functools.partial(self.append_packed_nowait, data, ends),
-            functools.partial(self.append_packed, data, ends, timeout=timeout),
-            ext_ids,
-            durable,
-            timeout,
+            functools.partial(self.append_packed_nowait, data, ends), ext_ids, durable, timeout
         )
 
     def extend(self, payloads: Iterable[Buffer], *, timeout: Timeout = ...) -> range:
@@ -168,72 +165,77 @@ class Appending(Flushing):
             The `range` from the first to the last of them. Records of other threads may lie between
             two batches. An iterable that raises leaves the batches before it appended.
         """
+        first = following = self.next_offset
+        for n, batch in enumerate(self._cut(payloads)):
+            if len(batch) == 1:
+                offset = self.append(batch[0], timeout=timeout)
+                span = range(offset, offset + 1)
+            else:
+                span = self.append_many(batch, timeout=timeout)
+            first, following = (first if n else span.start), span.stop
+        return range(first, following)
+
+    async def extend_async(self, payloads: Iterable[Buffer], *, timeout: Timeout = ...) -> range:
+        """Like `extend`, without blocking the event loop, which reads the iterable bit by bit.
+
+        Cancelled, the batches before stay appended.
+        """
+        first = following = self.next_offset
+        for n, batch in enumerate(self._cut(payloads)):
+            if len(batch) == 1:
+                offset = await self.append_async(batch[0], timeout=timeout)
+                span = range(offset, offset + 1)
+            else:
+                span = await self.append_many_async(batch, timeout=timeout)
+            first, following = (first if n else span.start), span.stop
+        return range(first, following)
+
+    def _cut(self, payloads: Iterable[Buffer]) -> Iterator[list[Buffer]]:
+        """Batches that fit; a record that is larger than a batch may be comes alone."""
         self._writer()
         if isinstance(payloads, (bytes, bytearray, memoryview, str)):
             raise TypeError(
                 f"extend takes an iterable of payloads, not one {type(payloads).__name__}: "
                 "use append, or put it into a list"
             )
-        first = following = self.next_offset
+        limit = min(EXTEND_BYTES, size_limits(self._config)[1])
         batch: list[Buffer] = []
         size = BATCH_HEAD_BYTES
-        empty = True
-        limit = min(EXTEND_BYTES, size_limits(self._config)[1])
         for payload in payloads:
             if isinstance(payload, str):
                 raise TypeError("a payload is a str: encode it first, e.g. text.encode()")
             more = len(payload) if isinstance(payload, bytes) else memoryview(payload).nbytes
             more += BATCH_ENTRY_BYTES
-            # A large record goes alone: it may be larger than a batch may be.
             if batch and (len(batch) >= EXTEND_RECORDS or size + more > limit):
-                span = self._extend_by(batch, timeout)
-                first, following, empty = (span.start if empty else first), span.stop, False
+                yield batch
                 batch, size = [], BATCH_HEAD_BYTES
             batch.append(payload)
             size += more
         if batch:
-            span = self._extend_by(batch, timeout)
-            first, following = (span.start if empty else first), span.stop
-        return range(first, following)
+            yield batch
 
-    def _extend_by(self, batch: list[Buffer], timeout: Timeout) -> range:
-        if len(batch) == 1:
-            # A record of its own may be larger than a batch may be.
-            offset = self.append(batch[0], timeout=timeout)
-            return range(offset, offset + 1)
-        return self.append_many(batch, timeout=timeout)
-
-    async def extend_async(self, payloads: Iterable[Buffer], *, timeout: Timeout = ...) -> range:
-        """Like `extend`, without blocking the event loop; the iterable is read on another
-        thread."""
-        return await self._in_pool(functools.partial(self.extend, payloads, timeout=timeout))
-
-    async def _appending(self, at_once: Callable[[], T], waiting: Callable[[], T]) -> T:
-        try:
-            result = at_once()
-        except WouldBlock:
-            return await self._in_pool(waiting)
-        now_s = self._clock.monotonic_s()
-        if now_s - self._yielded_s > YIELD_S:
-            # A tight loop of appends that always succeed must not starve the other tasks.
-            self._yielded_s = now_s
-            await asyncio.sleep(0)
-        return result
+    async def _wait_for_room(
+        self, attempt: Callable[[], T], blocked: WouldBlock, timeout: Timeout
+    ) -> T:
+        """Try again until there is room, from the moment on that a first try found none."""
+        until_s = self._until(timeout)
+        await wait_of(blocked).suspend(until_s)
+        return await retried_async(attempt, until_s)
 
     async def _appending_batch(
         self,
-        at_once: Callable[..., range],
-        waiting: Callable[..., range],
+        append: Callable[..., range],
         ext_ids: Iterable[int] | None,
         durable: bool,
         timeout: Timeout,
     ) -> range:
-        ids = None if ext_ids is None else list(ext_ids)
-        span = await self._appending(
-            functools.partial(at_once, ext_ids=ids), functools.partial(waiting, ext_ids=ids)
-        )
+        attempt = functools.partial(append, ext_ids=None if ext_ids is None else list(ext_ids))
+        try:
+            span = attempt()
+        except WouldBlock as blocked:
+            span = await self._wait_for_room(attempt, blocked, timeout)
         if durable and span:
             await self.wait_async(span[-1], "local", timeout=timeout)
+        elif TURNS.is_due(self._clock.monotonic_s()):
+            await TURNS.give()
         return span
-
-    _yielded_s = 0.0

@@ -14,6 +14,7 @@ from aof2.manifest.standin import StandIn, stand_in
 from aof2.objectstore import ObjectStore
 from aof2.recovery import Recovery
 from aof2.root import Root
+from aof2.signals import StreamSignals
 from aof2.streamdir import IDENTITY_NAME
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
@@ -70,6 +71,7 @@ def attach(
             HotTier(hot, identity, context.tier0),
             WarmTier(warm, context.config.tier1, context.tier1),
             None if store is None else ColdTier(store, identity, clock),
+            StreamSignals(clock, context.announcer, readonly=readonly),
         )
         instance.owned = [records, quarantine]
         if readonly:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from aof2.coordinator.runtime import Coordinator
+from aof2.signals import Announcer
 from aof2.tiers.instance import StreamInstance
 
 LOGGER = logging.getLogger("aof2.tiered")
@@ -20,6 +21,7 @@ def shut_down(
     coordinator: Coordinator,
     executor: ThreadPoolExecutor | None,
     limit_s: float,
+    announcer: Announcer,
 ) -> list[BaseException]:
     """Stop the background work and close every stream.
 
@@ -29,6 +31,7 @@ def shut_down(
         coordinator: Its workers end first; what they leave is derived again by the next open.
         executor: Threads of the async forms, None when none were needed.
         limit_s: Seconds to wait for work under way.
+        announcer: Its thread ends last.
 
     Returns:
         Every failure, in order; nothing is left open because of one.
@@ -56,8 +59,13 @@ def shut_down(
         attempt(end)
     for instance in instances:
         attempt(functools.partial(_retire, instance))
+    # Now that everything is closed: whoever waits looks again, and is told so.
+    for instance in instances:
+        instance.signals.wake()
+    announcer.work.wake()
     if executor is not None:
         executor.shutdown(wait=True, cancel_futures=True)
+    announcer.close()
     return failures
 
 

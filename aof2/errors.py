@@ -21,10 +21,9 @@ All of them carry a stable `code`, say what happened, where, and what to do next
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 
 class WouldBlockKind(enum.Enum):
@@ -101,6 +100,13 @@ class AofError(Exception):
         return _rebuild, (type(self), self.message, self._fields)
 
 
+class Waiter(Protocol):
+    """What a `WouldBlock` waits on."""
+
+    def wait(self, timeout: float | None) -> bool: ...
+    async def wait_async(self, timeout: float | None) -> bool: ...
+
+
 class WouldBlock(AofError, BlockingIOError):
     """Not now: nothing was accepted, and the same call can succeed later.
 
@@ -117,27 +123,29 @@ class WouldBlock(AofError, BlockingIOError):
         *,
         kind: WouldBlockKind,
         retry_after_s: float = 0.01,
-        waiter: Callable[[float | None], bool] | None = None,
+        waiter: Waiter | None = None,
         **where: Any,
     ) -> None:
         super().__init__(message, kind=kind, retry_after_s=retry_after_s, **where)
         self.kind = kind
         self.retry_after_s = retry_after_s
-        # The waiter is bound to a live handle, so it does not travel in a pickle.
+        # It is bound to a live handle, so it does not travel in a pickle.
         self._waiter = waiter
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until a retry can succeed, for at most `timeout` seconds (None: for ever).
 
+        Raises `Closed` when the handle was closed meanwhile.
+
         Returns:
-            True when a retry is worth while, False when the time ran out. An error that crossed a
-            process border knows no handle to wait on and answers True at once.
+            True when a retry is worth while (or says why none ever will be), False when the time
+            ran out. An error that crossed a process border has nothing to wait on: True at once.
         """
-        return True if self._waiter is None else self._waiter(timeout)
+        return True if self._waiter is None else self._waiter.wait(timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """Like `wait`, without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(None, self.wait, timeout)
+        return True if self._waiter is None else await self._waiter.wait_async(timeout)
 
 
 class WaitTimeout(WouldBlock, TimeoutError):

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Literal
 
 from aof2.coordinator.commands import Rollover
-from aof2.errors import (
-    ConfigError,
-    NotYetDurable,
-    RolloverFailed,
-    WaitTimeout,
-    WouldBlock,
-    WouldBlockKind,
-)
+from aof2.errors import ConfigError, NotYetDurable, RolloverFailed, WouldBlock, WouldBlockKind
 from aof2.handle import StreamHandle
-from aof2.waiting import Timeout
+from aof2.waiting import Timeout, Wait, retried, retried_async, wait_of
 
 Level = Literal["local", "remote"]
 
@@ -32,16 +26,16 @@ class Flushing(StreamHandle):
             NotYetDurable: `timeout` seconds ran out.
             DurabilityLost: the disk failed; the writer has stopped.
         """
-        self._writer().wait_local(self.next_offset, timeout=timeout)
+        self.wait(timeout=timeout)
 
     def flush_nowait(self) -> None:
         """Return if everything appended so far is durable; else start a flush and raise
-        `WouldBlock`."""
+        `WouldBlock`(FLUSH)."""
         self.wait_nowait()
 
     async def flush_async(self, *, timeout: Timeout = ...) -> None:
-        """Like `flush`, without blocking the event loop."""
-        await self._in_pool(functools.partial(self.flush, timeout=timeout))
+        """Like `flush`, without blocking the event loop; all that wait share a sync."""
+        await self.wait_async(timeout=timeout)
 
     def wait(
         self, offset: int | None = None, level: Level = "local", *, timeout: Timeout = ...
@@ -60,52 +54,73 @@ class Flushing(StreamHandle):
         """
         upto = self._upto(offset, level)
         if level == "local":
+            # In the core: the first one who comes does the sync for all, on this thread.
             self._writer().wait_local(upto, timeout=timeout)
         else:
-            self._ask_remote(upto)
-            self._wait_changed(
-                lambda: self._instance.remote_offset >= upto,
-                timeout,
-                lambda: NotYetDurable(
-                    "accepted, but not in tier 2 in time: wait again",
-                    offset=upto - 1,
-                    level="remote",
-                    stream=self.name,
-                ),
-            )
+            until_s = self._until(timeout)
+            retried(functools.partial(self._remote, upto), until_s).block(until_s)
 
     def wait_nowait(self, offset: int | None = None, level: Level = "local") -> None:
-        """Return if the record has reached the level, else get it going and raise `WouldBlock`."""
+        """Return if the record has reached the level, else get it going and raise `WouldBlock`
+        (FLUSH or REMOTE)."""
         upto = self._upto(offset, level)
-        if level == "local":
-            if self._writer().is_durable(upto):
-                return
-            kind = WouldBlockKind.FLUSH
-        else:
-            if self._instance.remote_offset >= upto:
-                return
-            self._ask_remote(upto)
-            kind = WouldBlockKind.REMOTE
-        raise WouldBlock(
-            f"the records below {upto} have not reached level {level!r} yet",
-            kind=kind,
-            retry_after_s=self._config.flush.interval_s,
-            stream=self.name,
-            waiter=lambda timeout: self._waited(upto, level, timeout),
-        )
+        (self._durable(upto) if level == "local" else self._remote(upto)).check()
 
     async def wait_async(
         self, offset: int | None = None, level: Level = "local", *, timeout: Timeout = ...
     ) -> None:
         """Like `wait`, without blocking the event loop."""
-        await self._in_pool(functools.partial(self.wait, offset, level, timeout=timeout))
+        upto = self._upto(offset, level)
+        until_s = self._until(timeout)
+        start = functools.partial(self._durable if level == "local" else self._remote, upto)
+        await (await retried_async(start, until_s)).suspend(until_s)
 
-    def _waited(self, upto: int, level: Level, timeout: float | None) -> bool:
+    def _durable(self, upto: int) -> Wait:
+        return Wait(
+            self._instance.signals.durable,
+            functools.partial(self._writer().is_durable, upto),
+            WouldBlockKind.FLUSH,
+            "the records are not on the local disk yet",
+            functools.partial(self._not_yet, upto, "local"),
+            self.name,
+            upto - 1,
+        )
+
+    def _remote(self, upto: int) -> Wait:
+        """Get records on their way to tier 2; `WouldBlock`(FLUSH) when the ring has no room for the
+        END."""
+        late = functools.partial(self._not_yet, upto, "remote")
         try:
-            self.wait(upto - 1, level, timeout=timeout)
-        except NotYetDurable:
-            return False
-        return True
+            self._ask_remote(upto)
+        except WouldBlock as blocked:
+            raise dataclasses.replace(wait_of(blocked), late=late).blocked() from None
+        return Wait(
+            self._instance.signals.work,
+            functools.partial(self._is_remote, upto),
+            WouldBlockKind.REMOTE,
+            "the records are not in tier 2 yet",
+            late,
+            self.name,
+            upto - 1,
+        )
+
+    def _is_remote(self, upto: int) -> bool:
+        self._check_alive()
+        return self._instance.remote_offset >= upto
+
+    def _drained(self, level: Level) -> Wait:
+        """For a manager's drain: on the local disk, and on the way to tier 2 if asked for."""
+        if level == "remote":
+            self._writer().end_segment(nowait=True)
+        return dataclasses.replace(self._durable(self.next_offset), late=None)
+
+    def _not_yet(self, upto: int, level: Level) -> NotYetDurable:
+        return NotYetDurable(
+            f"accepted, but not at level {level!r} in time: do not append it again, wait for it",
+            offset=upto - 1,
+            level=level,
+            stream=self.name,
+        )
 
     def _upto(self, offset: int | None, level: str) -> int:
         if level not in ("local", "remote"):
@@ -126,8 +141,8 @@ class Flushing(StreamHandle):
     def _ask_remote(self, upto: int) -> None:
         """Have the segment of a record sealed; at most once for each stretch of records."""
         if self._instance.sealed_end() < upto and self._seal_after < upto:
+            self._writer().end_segment(nowait=True)
             self._seal_after = self.next_offset
-            self._writer().end_segment()
         if self._coordinator is not None:
             self._coordinator.check_alive()
             self._coordinator.kick()
@@ -141,45 +156,37 @@ class Flushing(StreamHandle):
             WaitTimeout: the seal was not acknowledged in time; it goes on.
             RolloverFailed: it could not be sealed; its records are intact.
         """
-        upto = self._start_seal()
-        self._wait_changed(
-            lambda: self._is_sealed(upto),
-            timeout,
-            lambda: WaitTimeout(
-                "the seal is not acknowledged yet; it goes on",
-                kind=WouldBlockKind.ROLLOVER,
-                stream=self.name,
-            ),
-        )
+        until_s = self._until(timeout)
+        retried(self._start_seal, until_s).block(until_s)
 
     def seal_nowait(self) -> None:
         """Start a seal and raise `WouldBlock`(ROLLOVER) until it is acknowledged."""
-        upto = self._start_seal()
-        if not self._is_sealed(upto):
-            raise WouldBlock(
-                "the seal is not acknowledged yet",
-                kind=WouldBlockKind.ROLLOVER,
-                stream=self.name,
-                waiter=lambda timeout: self._sealed_within(upto, timeout),
-            )
+        self._start_seal().check()
 
     async def seal_async(self, *, timeout: Timeout = ...) -> None:
         """Like `seal`, without blocking the event loop."""
-        await self._in_pool(functools.partial(self.seal, timeout=timeout))
+        until_s = self._until(timeout)
+        await (await retried_async(self._start_seal, until_s)).suspend(until_s)
 
-    def _start_seal(self) -> int:
+    def _start_seal(self) -> Wait:
+        """Put the END into the active segment; `WouldBlock`(FLUSH) when the ring has no room."""
         upto = self.next_offset
-        self._writer().end_segment()
+        self._writer().end_segment(nowait=True)
         if self._coordinator is not None:
             self._coordinator.kick()
-        return upto
+        return Wait(
+            self._instance.signals.work,
+            functools.partial(self._is_sealed, upto),
+            WouldBlockKind.ROLLOVER,
+            "the seal is not acknowledged yet; it goes on",
+            stream=self.name,
+        )
 
     def _is_sealed(self, upto: int) -> bool:
         if self._instance.sealed_end() >= upto:
             return True
+        self._check_alive()
         # Of seals only: a tier 2 that is down is no reason why a segment could not be sealed.
-        if self._coordinator is not None:
-            self._coordinator.check_alive()
         error = self._instance.failures.get(Rollover)
         if error is not None and any(u.ended for u in self._instance.unsealed()):
             raise RolloverFailed(
@@ -188,10 +195,3 @@ class Flushing(StreamHandle):
                 stream=self.name,
             ) from error
         return False
-
-    def _sealed_within(self, upto: int, timeout: float | None) -> bool:
-        try:
-            self._wait_changed(lambda: self._is_sealed(upto), timeout, lambda: TimeoutError())
-        except TimeoutError:
-            return False
-        return True

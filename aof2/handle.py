@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 from aof2._core.writer import SegmentWriter
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
 from aof2.coordinator.runtime import Coordinator
-from aof2.errors import Closed, ForkedHandle
+from aof2.errors import Closed, ForkedHandle, WouldBlockKind
+from aof2.fetching import Fetches
 from aof2.tiers.instance import StreamInstance
-from aof2.waiting import Timeout, deadline, in_pool
-
-T = TypeVar("T")
+from aof2.waiting import Timeout, deadline
 
 
 class StreamHandle:
@@ -35,6 +33,7 @@ class StreamHandle:
         self._pool = pool
         self._closed = False
         self._forked = False
+        self._fetches = Fetches(pool, instance.signals.hydration, instance.name)
 
     @property
     def name(self) -> str:
@@ -72,34 +71,46 @@ class StreamHandle:
         if self._closed:
             raise Closed("the stream is closed: open the root again", stream=self.name)
 
-    def _wait_changed(
-        self,
-        reached: Callable[[], bool],
-        timeout: Timeout,
-        error: Callable[[], Exception],
-    ) -> None:
-        """Wait for background work of this stream until something holds."""
-        until = deadline(self._clock, timeout, self._config.wait_timeout_s)
-        changed = self._instance.changed
-        with changed:
-            while not reached():
-                self._check_open()
-                if self._coordinator is not None:
-                    self._coordinator.check_alive()
-                left_s = None if until is None else until - self._clock.monotonic_s()
-                if left_s is not None and left_s <= 0:
-                    raise error()
-                changed.wait(left_s)
+    def _check_alive(self) -> None:
+        """Whether what a wait is for can still come."""
+        self._check_open()
+        if self._coordinator is not None:
+            self._coordinator.check_alive()
 
-    async def _in_pool(self, work: Callable[[], T]) -> T:
-        return await in_pool(self._pool(), work)
+    def _until(self, timeout: Timeout) -> float | None:
+        """Until when a call may wait, in seconds of the monotonic clock; None for ever."""
+        return deadline(self._clock, timeout, self._config.wait_timeout_s)
+
+    def add_wake_callback(
+        self, kind: WouldBlockKind, work: Callable[[], object]
+    ) -> Callable[[], None]:
+        """Have a function called whenever a call that raised `WouldBlock` may be worth a retry.
+
+        For event loops other than asyncio, whose `WouldBlock.wait_async` needs none of it.
+
+        Args:
+            kind: Of the `WouldBlock`.
+            work: Called on a thread of the library, also when nothing has changed; it must not
+                block. What it raises is logged.
+
+        Returns:
+            A function that ends it.
+        """
+        self._check_open()
+        ends = [signal.add_callback(work) for signal in self._instance.signals.of_kind(kind)]
+
+        def remove() -> None:
+            for end in ends:
+                end()
+
+        return remove
 
     def _mark_forked(self) -> None:
         """In a forked child: reading is the parent's too, its descriptors may change under it."""
-        self._forked = True
+        self._forked = self._instance.forked = True
 
     def _close(self) -> None:
         """Called by the manager, once the writer is closed."""
         self._closed = True
-        with self._instance.changed:
-            self._instance.changed.notify_all()
+        self._fetches.close()
+        self._instance.signals.wake()

@@ -7,46 +7,44 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
 
 from aof2.admission import Budget
 from aof2.attach import attach
 from aof2.clock import Clock
 from aof2.closing import shut_down
 from aof2.config import AofManagerConfig
-from aof2.coordinator.commands import Command, Compress, Rollover, Upload
 from aof2.coordinator.context import Context
 from aof2.coordinator.runtime import Coordinator
+from aof2.draining import Draining
 from aof2.errors import (
     AofError,
     Closed,
-    ConfigError,
     ForkedHandle,
     StorageFull,
     Tier2Unavailable,
     WaitTimeout,
     WouldBlockKind,
 )
+from aof2.fetching import Fetch, Fetches
 from aof2.objectstore import ObjectStore
 from aof2.objectstore.breaker import Breaker
 from aof2.objectstore.observed import ObservedStore
 from aof2.observing import Observing
 from aof2.root import Root
+from aof2.signals import Signal
 from aof2.stream import Aof
 from aof2.tiers.instance import StreamInstance
-from aof2.waiting import Timeout, deadline, in_pool, in_thread
+from aof2.waiting import Timeout, deadline, in_thread
 from aof2.writer import change_ext_id, size_limits
 
 LOGGER = logging.getLogger("aof2.tiered")
 ENOSPC = 28
-T = TypeVar("T")
 
 _LIVE: weakref.WeakSet[AofManager] = weakref.WeakSet()
 
 
-class AofManager(Observing):
+class AofManager(Observing, Draining):
     """A root directory and everything that belongs to it. Made by `aof2.open`.
 
     One process writes to a root; any number read it with `readonly=True`. A context manager, also
@@ -91,6 +89,7 @@ class AofManager(Observing):
             stopping=lambda: self._coordinator.stopping,
         )
         self._context = context
+        self._opens = Fetches(self._pool, Signal(clock, context.announcer), path)
         self._coordinator = Coordinator(context)
         try:
             if store is not None:
@@ -144,39 +143,64 @@ class AofManager(Observing):
             name: `[A-Za-z0-9._-]{1,100}`, no leading dot.
             create: Make it when it does not exist (never with `readonly=True`).
             ext_id: Default 64-bit number of its records from now on.
-            timeout: Kept for symmetry; recovery takes as long as the unsealed bytes need.
+            timeout: Seconds to wait for other streams that are being opened. Recovery itself is not
+                cut short; it takes as long as the unsealed bytes need.
 
         Raises:
+            WaitTimeout: others were being opened all the time.
             InvalidStreamName, StreamNotFound: by its name.
             CorruptionError: bytes that must be there are damaged; nothing was cut.
             StorageFull: no room for its files.
         """
-        del timeout
-        with self._lock:
-            self._check_open()
-            if name in self._streams:
-                log = self._streams[name]
-                writer = self._instances[name].writer
-                if ext_id and writer is not None:
-                    change_ext_id(writer, ext_id)
-                return log
-            try:
-                return self._open_stream(name, create and not self._readonly, ext_id)
-            except OSError as error:
-                if isinstance(error, AofError) or error.errno != ENOSPC:
-                    raise
-                raise StorageFull(
-                    f"no room on the disk to open stream {name!r}: free some and try again",
+        self._check_open()
+        if name not in self._streams:
+            until_s = deadline(self._clock, timeout, self._config.wait_timeout_s)
+            # Another thread may be opening one.
+            left_s = -1.0 if until_s is None else max(0.0, until_s - self._clock.monotonic_s())
+            if not self._lock.acquire(timeout=left_s):
+                raise WaitTimeout(
+                    "another stream is being recovered; try again",
+                    kind=WouldBlockKind.HYDRATION,
+                    stream=name,
                     path=self.root,
-                ) from error
+                )
+            try:
+                self._check_open()
+                if name not in self._streams:
+                    return self._open_stream(name, create and not self._readonly, ext_id)
+            finally:
+                self._lock.release()
+        writer = self._instances[name].writer
+        if ext_id and writer is not None:
+            change_ext_id(writer, ext_id)
+        return self._streams[name]
+
+    def stream_nowait(self, name: str, *, create: bool = True, ext_id: int = 0) -> Aof:
+        """Like `stream`; one that is not open yet is opened on another thread, and raises
+        `WouldBlock`(HYDRATION) until it is."""
+        self._check_open()
+        if name in self._streams:
+            return self.stream(name, create=create, ext_id=ext_id)
+        fetch = self._opening(name, create, ext_id)
+        fetch.wait.check()
+        return fetch.result()
 
     async def stream_async(
         self, name: str, *, create: bool = True, ext_id: int = 0, timeout: Timeout = ...
     ) -> Aof:
-        """Like `stream`, without blocking the event loop."""
-        return await self._in_pool(
-            functools.partial(self.stream, name, create=create, ext_id=ext_id, timeout=timeout)
-        )
+        """Like `stream`, without blocking the event loop; the opening goes on when time is up."""
+        self._check_open()
+        if name in self._streams:
+            return self.stream(name, create=create, ext_id=ext_id)
+        fetch = self._opening(name, create, ext_id)
+        await fetch.wait.suspend(deadline(self._clock, timeout, self._config.wait_timeout_s))
+        return fetch.result()
+
+    def _opening(self, name: str, create: bool, ext_id: int) -> Fetch[Aof]:
+        """Have a stream opened on another thread; one after the other, as they share a lock."""
+        work = functools.partial(self.stream, name, create=create, ext_id=ext_id, timeout=None)
+        key = (name, create, ext_id)
+        return self._opens.ask("open", key, work, f"stream {name!r} is being recovered")
 
     def streams(self) -> list[str]:
         """Names of the streams in the root, sorted."""
@@ -184,92 +208,31 @@ class AofManager(Observing):
         return self._root.stream_names()
 
     def _open_stream(self, name: str, create: bool, ext_id: int) -> Aof:
-        if create and name not in self._root.stream_names():
-            self._root.create_stream(name)
-        instance, report = attach(
-            self._root,
-            name,
-            self._context,
-            self._coordinator,
-            self._store,
-            ext_id,
-            readonly=self._readonly,
-        )
+        try:
+            if create and name not in self._root.stream_names():
+                self._root.create_stream(name)
+            instance, report = attach(
+                self._root,
+                name,
+                self._context,
+                self._coordinator,
+                self._store,
+                ext_id,
+                readonly=self._readonly,
+            )
+        except OSError as error:
+            if isinstance(error, AofError) or error.errno != ENOSPC:
+                raise
+            raise StorageFull(
+                f"no room on the disk to open stream {name!r}: free some and try again",
+                path=self.root,
+            ) from error
         log = Aof(instance, self._config, self._clock, self._coordinator, self._pool, report)
         self._instances[name], self._streams[name] = instance, log
         if not self._readonly:
             self._context.streams[name] = instance
             self._coordinator.kick()
         return log
-
-    # --- waiting --------------------------------------------------------------------------------
-
-    def drain(
-        self, level: Literal["local", "remote"] = "local", *, timeout: Timeout = ...
-    ) -> None:
-        """Wait until background work has settled.
-
-        Args:
-            level: `"local"`: everything is flushed, ended segments are sealed and compressed.
-                `"remote"`: active segments are sealed first, and everything is in tier 2.
-            timeout: Seconds to wait.
-
-        Raises:
-            WaitTimeout: it has not settled in time; its text names the newest failure, if there is
-            one.
-        """
-        if level not in ("local", "remote"):
-            raise ValueError(f'level is {level!r}: "local" or "remote"')
-        if level == "remote" and self._store is None:
-            raise ConfigError("the root has no tier 2: open it with tier2=", path=self.root)
-        self._check_open()
-        if self._readonly:
-            return
-        until = deadline(self._clock, timeout, self._config.wait_timeout_s)
-        for name, log in list(self._streams.items()):
-            log.flush(timeout=timeout)
-            if level == "remote":
-                self._instances[name].writer.end_segment()  # type: ignore[union-attr]
-        self._coordinator.kick(hasten=True)
-        wanted = (Rollover, Compress) if level == "local" else (Rollover, Compress, Upload)
-        while not self._settled(wanted):
-            self._coordinator.check_alive()
-            if until is not None and self._clock.monotonic_s() >= until:
-                raise self._not_drained()
-            self._wait_any(0.05)
-
-    async def drain_async(
-        self, level: Literal["local", "remote"] = "local", *, timeout: Timeout = ...
-    ) -> None:
-        """Like `drain`, without blocking the event loop."""
-        await self._in_pool(functools.partial(self.drain, level, timeout=timeout))
-
-    def _settled(self, wanted: tuple[type[Command], ...]) -> bool:
-        """Nothing of these kinds is under way, and no segment waits for one of them."""
-        if not self._coordinator.is_settled(lambda command: isinstance(command, wanted)):
-            return False
-        for stream in self._instances.values():
-            if stream.to_compress or any(u.ended for u in stream.unsealed()):
-                return False
-            if Upload in wanted and stream.to_upload:
-                return False
-        return True
-
-    def _wait_any(self, seconds: float) -> None:
-        for stream in self._instances.values():
-            with stream.changed:
-                stream.changed.wait(seconds)
-            return
-        self._clock.sleep(seconds)
-
-    def _not_drained(self) -> WaitTimeout:
-        errors = [str(s.last_error) for s in self._instances.values() if s.last_error is not None]
-        return WaitTimeout(
-            "background work has not settled yet"
-            + (f"; last failure: {errors[0]}" if errors else ""),
-            kind=WouldBlockKind.REMOTE,
-            path=self.root,
-        )
 
     # --- closing --------------------------------------------------------------------------------
 
@@ -300,7 +263,8 @@ class AofManager(Observing):
     async def close_async(self, *, timeout: Timeout = ...) -> None:
         """Like `close`, without blocking the event loop."""
         # Not on the pool: closing ends it.
-        await in_thread("aof2-close", functools.partial(self.close, timeout=timeout))
+        work = functools.partial(self.close, timeout=timeout)
+        await in_thread("aof2-close", work, lambda _: None)
 
     def _shut_down(self, limit_s: float) -> list[BaseException]:
         return shut_down(
@@ -309,6 +273,7 @@ class AofManager(Observing):
             self._coordinator,
             self._executor,
             limit_s,
+            self._context.announcer,
         )
 
     def _abandon(self) -> None:
@@ -348,15 +313,12 @@ class AofManager(Observing):
             raise Closed("the manager is closed: open the root again", path=self.root)
 
     def _pool(self) -> ThreadPoolExecutor:
-        """The threads that the async forms wait on; made when they are first used."""
+        """The threads that read other tiers and open streams for those who may not block."""
         with self._lock:
             self._check_open()
             if self._executor is None:
-                self._executor = ThreadPoolExecutor(4, thread_name_prefix="aof2-async")
+                self._executor = ThreadPoolExecutor(4, thread_name_prefix="aof2-fetch")
             return self._executor
-
-    async def _in_pool(self, work: Callable[[], T]) -> T:
-        return await in_pool(self._pool(), work)
 
     def _mark_forked(self) -> None:
         """In a forked child: the handles are the parent's, and so is the lock."""

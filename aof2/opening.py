@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import os
@@ -12,7 +11,7 @@ from aof2.config import AofManagerConfig, Tier2Config
 from aof2.errors import ConfigError
 from aof2.manager import AofManager
 from aof2.objectstore import ObjectStore, open_store
-from aof2.waiting import Timeout
+from aof2.waiting import Timeout, in_thread
 
 
 def _configure(
@@ -44,8 +43,8 @@ def open(
         tier2: `s3://bucket/prefix`, a directory or a `Tier2Config`; None keeps everything local.
         config: Everything else; None takes the defaults.
         readonly: Open beside a live writer; changes no data on disk.
-        timeout: Kept for symmetry; opening takes as long as recovery and one request to tier 2
-            need.
+        timeout: Not used: nothing here waits for work of others. Recovery is not cut short, and
+            tier 2 has `tier2.request_timeout_s` for each request.
         clock: Time and chance, for tests.
 
     Raises:
@@ -89,7 +88,7 @@ async def open_async(
     timeout: Timeout = ...,
     clock: Clock | None = None,
 ) -> AofManager:
-    """Like `open`, without blocking the event loop.
+    """Like `open`, without blocking the event loop; cancelled, what was opened is closed again.
 
     ```python
     async with await aof2.open_async("data") as manager:
@@ -100,4 +99,4 @@ async def open_async(
     work = functools.partial(
         open, root, tier2=tier2, config=config, readonly=readonly, timeout=timeout, clock=clock
     )
-    return await asyncio.get_running_loop().run_in_executor(None, work)
+    return await in_thread("aof2-open", work, AofManager.close)

@@ -77,9 +77,13 @@ def resolve(stream: StreamInstance, place: Place) -> int:
     return place
 
 
-def open_cursor(stream: StreamInstance, cursor: RecordCursor) -> ResidentSegment:
-    """Put a cursor at its offset in the segment that holds it, in the nearest tier."""
-    segment_id, _ = stream.find(cursor.offset)
+def open_cursor(
+    stream: StreamInstance, cursor: RecordCursor, segment_id: int | None = None
+) -> ResidentSegment:
+    """Put a cursor at its offset in the segment that holds it (None: look which one does), in the
+    nearest tier."""
+    if segment_id is None:
+        segment_id = stream.find(cursor.offset)[0]
     held = stream.open_segment(segment_id)
     source = held.source
     position = stream.locate(held, cursor.offset)

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal, TypeVar
 
 from aof2._core.cursor import CursorStatus, RecordCursor
 from aof2._core.record import Record
 from aof2.batch import RecordBatch
-from aof2.clock import Clock, Pauses
-from aof2.errors import Closed, WaitTimeout, WouldBlock, WouldBlockKind
+from aof2.clock import Clock
+from aof2.errors import Closed, ForkedHandle, WouldBlockKind
+from aof2.fetching import Fetch, Fetches
 from aof2.leases import ResidentSegment
 from aof2.places import Place, corrupt, open_cursor, resolve
 from aof2.tiers.instance import StreamInstance
 from aof2.types import Tier
-from aof2.waiting import Timeout, check_done, deadline
+from aof2.waiting import TURNS, Timeout, Wait, deadline, retried, retried_async
 
 Until = Literal["appended", "local", "remote"]
 T = TypeVar("T")
 
 NO_STOP = 2**64 - 1
-POLL_FIRST_S = 50e-6
-POLL_LAST_S = 1e-3
 LOOKS_MAX = 1000
 """So often a reader looks anew for a record that the stream says is there, before it calls it
 damage."""
@@ -54,7 +52,7 @@ class AofReader(RecordCursor):
     def __init__(
         self,
         stream: StreamInstance,
-        pool: Callable[[], ThreadPoolExecutor],
+        fetches: Fetches,
         clock: Clock,
         *,
         start: int,
@@ -65,14 +63,14 @@ class AofReader(RecordCursor):
     ) -> None:
         super().__init__(start, 0)
         self._stream = stream
-        self._pool = pool
+        self._fetches = fetches
         self._clock = clock
         self._follow = follow
         self._until = until
         self._timeout_s = timeout_s
         self._hard_stop = stop
         self._held: ResidentSegment | None = None
-        self._future: Future[object] | None = None
+        self._fetch: Fetch[_Step] | None = None
         self._closed = False
         self._looks = 0
         self._looked_at = -1
@@ -86,7 +84,8 @@ class AofReader(RecordCursor):
         """The next record; None at the end of a reader that does not follow.
 
         Args:
-            timeout: Seconds to wait for a record when following; None for ever.
+            timeout: Seconds to wait for tier 2, or for a record when following; None for ever.
+                Reading a local file is not cut short.
 
         Raises:
             WaitTimeout: none came in time.
@@ -138,39 +137,57 @@ class AofReader(RecordCursor):
         Args:
             start: An offset, `"earliest"`, `"latest"` or an aware datetime (which may have to look
                 into segments of other tiers).
-            timeout: Kept for symmetry; a seek waits for nothing but the tiers' own time limits.
+            timeout: Seconds to wait for tier 2.
 
         Raises:
             OffsetOutOfRange: the stream does not have it.
+            WaitTimeout: tier 2 did not answer in time; the reader stays where it is.
         """
-        del timeout
         self._check_open()
-        offset = resolve(self._stream, start)
-        if not self._stream.first_offset <= offset <= self._stream.next_offset:
-            raise self._stream.out_of_range(offset)
-        self._held = self._future = None
-        self.move(offset, self.stop_offset)
+        until_s = deadline(self._clock, timeout, self._timeout_s)
+        retried(lambda: self._seek(start, Tier.COLD), until_s)
 
     def seek_nowait(self, start: Place) -> None:
         """Like `seek`; a datetime that needs another tier raises `WouldBlock`(HYDRATION)."""
-        if isinstance(start, datetime):
-            offset = self._in_pool(lambda: resolve(self._stream, start))
-            self.seek(offset)
-        else:
-            self.seek(start)
+        self._check_open()
+        self._seek(start, Tier.WARM)
 
     async def seek_async(self, start: Place, *, timeout: Timeout = ...) -> None:
         """Like `seek`, without blocking the event loop."""
-        del timeout
-        loop = asyncio.get_running_loop()
-        offset = await loop.run_in_executor(self._pool(), resolve, self._stream, start)
-        self.seek(offset)
+        self._check_open()
+        until_s = deadline(self._clock, timeout, self._timeout_s)
+        await retried_async(lambda: self._seek(start, Tier.WARM), until_s)
+
+    def _seek(self, start: Place, below: Tier) -> None:
+        """Go there; tier `below` and those below it are asked on another thread."""
+        if self._fetch is not None:
+            # It moves the cursor, so it ends first; what it found is of no use any more.
+            self._fetch.wait.check()
+            self._fetch.collected()
+            self._fetch = None
+        if isinstance(start, datetime) and self._stream.lowest() >= below:
+            fetch = self._fetches.ask(
+                (self, "seek"),
+                (self, start),
+                lambda: resolve(self._stream, start),
+                "the time is looked up in another tier",
+                self.offset,
+            )
+            fetch.wait.check()
+            offset = fetch.result()
+        else:
+            offset = resolve(self._stream, start)
+        if not self._stream.first_offset <= offset <= self._stream.next_offset:
+            raise self._stream.out_of_range(offset)
+        self._held = None
+        self.move(offset, self.stop_offset)
 
     def close(self) -> None:
         """End the reader; a waiting iteration ends. Again is harmless, from any thread too."""
         self._closed = True
         self.set_stop(0)
         self._held = None
+        self._stream.signals.wake()
 
     def __enter__(self) -> AofReader:
         return self
@@ -197,119 +214,104 @@ class AofReader(RecordCursor):
 
     def refill(self) -> bool:
         """Called by iteration: go on, waiting at the tail when following."""
-        if self._closed:
-            return False
-        pauses = Pauses(self._clock, POLL_FIRST_S, POLL_LAST_S)
-        while True:
-            step = self._advance()
-            if step is not _Step.TAIL:
-                return step is _Step.MORE
-            if not self._follow or self._closed:
-                return False
-            self._check_stream()
-            pauses.sleep()
+        return not self._closed and retried(lambda: self._step(Tier.COLD), None) is _Step.MORE
 
     def _blocking(self, take: Callable[[], T | None], timeout: Timeout) -> T | None:
         self._check_open()
-        until = deadline(self._clock, timeout, self._timeout_s)
-        pauses = Pauses(self._clock, POLL_FIRST_S, POLL_LAST_S)
-        while (item := take()) is None:
-            step = self._advance()
-            if step is _Step.DONE or (step is _Step.TAIL and not self._follow) or self._closed:
-                return None
-            if step is _Step.TAIL:
-                self._check_stream()
-                if until is not None and self._clock.monotonic_s() >= until:
-                    raise self._timed_out()
-                pauses.sleep()
+        item = take()
+        if item is None:
+            until_s = deadline(self._clock, timeout, self._timeout_s)
+            item = retried(lambda: self._attempt(take, Tier.COLD), until_s)
         return item
 
     def _at_once(self, take: Callable[[], T | None]) -> T | None:
         self._check_open()
-        while (item := take()) is None:
-            step = self._in_pool(self._advance) if self._needs_fetch() else self._advance()
-            if step is _Step.DONE or (step is _Step.TAIL and not self._follow):
-                return None
-            if step is _Step.TAIL:
-                self._check_stream()
-                raise WouldBlock(
-                    "the reader is at the end of the stream",
-                    kind=WouldBlockKind.TAIL,
-                    retry_after_s=POLL_LAST_S,
-                    stream=self._stream.name,
-                    waiter=self._wait_tail,
-                )
-        return item
+        return self._attempt(take, Tier.WARM)
 
     async def _awaiting(self, take: Callable[[], T | None], timeout: Timeout) -> T | None:
-        until = deadline(self._clock, timeout, self._timeout_s)
-        pauses = Pauses(self._clock, POLL_LAST_S, 10 * POLL_LAST_S)
-        while True:
-            try:
-                return self._at_once(take)
-            except WouldBlock as blocked:
-                if until is not None and self._clock.monotonic_s() >= until:
-                    raise self._timed_out() from None
-                if blocked.kind is WouldBlockKind.HYDRATION and self._future is not None:
-                    await asyncio.wait([asyncio.wrap_future(self._future)])
-                else:
-                    await asyncio.sleep(pauses.next_s())
+        self._check_open()
+        item = take()
+        if item is None:
+            until_s = deadline(self._clock, timeout, self._timeout_s)
+            item = await retried_async(lambda: self._attempt(take, Tier.WARM), until_s)
+        if TURNS.is_due(self._clock.monotonic_s()):
+            await TURNS.give()
+        return item
 
-    def _wait_tail(self, timeout: float | None) -> bool:
-        until = None if timeout is None else self._clock.monotonic_s() + timeout
-        pauses = Pauses(self._clock, POLL_FIRST_S, POLL_LAST_S)
-        while self._stream.next_offset <= self.offset and not self._closed:
-            self._check_stream()
-            if until is not None and self._clock.monotonic_s() >= until:
-                return False
-            pauses.sleep()
-        return True
+    def _attempt(self, take: Callable[[], T | None], below: Tier) -> T | None:
+        """Take something, or None at the end; `WouldBlock` (TAIL, HYDRATION) when it has to wait.
+        What tier `below` and those below it have is read on another thread."""
+        while (item := take()) is None:
+            if self._step(below) is not _Step.MORE:
+                return None
+        return item
 
-    def _in_pool(self, work: Callable[[], T]) -> T:
-        """Run work on the shared thread; `WouldBlock`(HYDRATION) until its result is there."""
-        if self._future is None:
-            self._future = self._pool().submit(work)
-        future = self._future
-        check_done(
-            future,
-            "the bytes are on their way from another tier",
-            stream=self._stream.name,
-            offset=self.offset,
-        )
-        self._future = None
-        return future.result()  # type: ignore[return-value]
-
-    def _needs_fetch(self) -> bool:
-        """Whether going on may have to read another tier than the hot one."""
-        if self._future is not None:
-            return True
-        if self._held is not None and self.status == CursorStatus.WINDOW_END:
-            return self._held.tier is not Tier.HOT
-        if self._held is None and self.status == CursorStatus.WINDOW_END:
-            if self.offset >= self._stream.next_offset:
-                # At the tail there may be no segment yet; what comes arrives in the hot tier.
-                return False
-            segment_id = self._stream.find(self.offset)[0]
-        elif self._held is not None and self.status == CursorStatus.END:
-            segment_id = self._stream.next_after(self._held.segment_id) or 0
+    def _step(self, below: Tier) -> _Step:
+        """Let the cursor go on; never TAIL of a reader that follows, which is `WouldBlock`."""
+        self._check_stream()
+        if self._closed:
+            return _Step.DONE
+        segment_id, tier = self._ahead() if self._fetch is None else (0, Tier.HOT)
+        if tier >= below:
+            message = "the bytes are on their way from another tier"
+            self._fetch = self._fetches.ask(
+                segment_id, self, self._advance, message, self.offset
+            )
+        if self._fetch is None:
+            step = self._advance()
         else:
-            return False
-        return segment_id != 0 and segment_id not in self._stream.hot.sizes
+            fetch = self._fetch
+            # The reader's own close ends the wait too.
+            replace(fetch.wait, ready=lambda: self._closed or fetch.wait.ready()).check()
+            if self._closed:
+                return _Step.DONE
+            self._fetch, step = None, fetch.result()
+        if step is _Step.TAIL and self._follow:
+            raise self._tail().blocked()
+        return step
 
-    def _timed_out(self) -> WaitTimeout:
-        return WaitTimeout(
-            "no record came in time; read again",
-            kind=WouldBlockKind.TAIL,
+    def _ahead(self) -> tuple[int, Tier]:
+        """`(segment, tier)` that going on would read; 0 and the hot one when it only looks."""
+        segment_id: int | None = None
+        if self._held is not None:
+            if self.status == CursorStatus.WINDOW_END:
+                return self._held.segment_id, self._held.tier
+            if self.status == CursorStatus.END:
+                segment_id = self._stream.next_after(self._held.segment_id)
+        elif self.status == CursorStatus.WINDOW_END and self.offset < self._stream.next_offset:
+            # At the tail there may be no segment yet; what comes arrives in the hot tier.
+            segment_id = self._stream.find(self.offset)[0]
+        return segment_id or 0, self._stream.nearest(segment_id or 0)
+
+    def _tail(self) -> Wait:
+        """For records beyond the last one that may be read."""
+        signals = self._stream.signals
+        by_level = {"appended": signals.tail, "local": signals.durable, "remote": signals.work}
+        return Wait(
+            by_level[self._until],
+            self._has_more,
+            WouldBlockKind.TAIL,
+            "the reader is at the end of the stream",
             stream=self._stream.name,
             offset=self.offset,
         )
+
+    def _has_more(self) -> bool:
+        self._check_stream()
+        return self._closed or self._watermark() > self.offset
 
     def _check_open(self) -> None:
         if self._closed:
             raise Closed("the reader is closed", stream=self._stream.name)
+        self._check_stream()
 
     def _check_stream(self) -> None:
         """A follower of a stream that was closed would wait for ever."""
+        if self._stream.forked:
+            raise ForkedHandle(
+                "this reader belongs to the parent process: open the root with readonly=True",
+                stream=self._stream.name,
+            )
         if self._stream.closed:
             raise Closed("the stream was closed: open the root again", stream=self._stream.name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from aof2._core.cursor import CursorStatus, RecordCursor
 from aof2._core.record import Record
@@ -12,11 +12,12 @@ from aof2.appending import Appending
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
 from aof2.coordinator.runtime import Coordinator
+from aof2.fetching import Fetch
 from aof2.places import Place, corrupt, open_cursor, resolve
 from aof2.reader import AofReader, Until
 from aof2.tiers.instance import StreamInstance
-from aof2.types import RecoveryReport, SegmentInfo, Watermarks
-from aof2.waiting import Timeout, check_done
+from aof2.types import RecoveryReport, SegmentInfo, Tier, Watermarks
+from aof2.waiting import TURNS, Timeout
 
 
 class Aof(Appending):
@@ -44,7 +45,6 @@ class Aof(Appending):
         recovery: RecoveryReport,
     ) -> None:
         super().__init__(instance, config, clock, coordinator, pool)
-        self._fetching: dict[int, Future[Record]] = {}
         self.recovery = recovery
         """The `RecoveryReport` of this open."""
         writer = instance.writer
@@ -88,21 +88,67 @@ class Aof(Appending):
 
         Args:
             offset: The record.
-            timeout: Kept for symmetry; a read waits for nothing but the tiers' own time limits.
+            timeout: Seconds to wait for tier 2. Reading a local file is not cut short.
 
         Raises:
             OffsetOutOfRange: there is no such record.
+            WaitTimeout: tier 2 did not answer in time; the request goes on.
             CorruptionError: it cannot be read.
         """
-        del timeout
+        segment_id = self._find(offset)
+        if self._instance.nearest(segment_id) < Tier.COLD:
+            return self._read(offset, segment_id)
+        fetch = self._fetch(offset, segment_id)
+        fetch.wait.block(self._until(timeout))
+        return fetch.result()
+
+    def get_nowait(self, offset: int) -> Record:
+        """Like `get`; a record that is not in the hot tier raises `WouldBlock`(HYDRATION) at
+        first."""
+        segment_id = self._find(offset)
+        if self._instance.nearest(segment_id) is Tier.HOT:
+            return self._read(offset, segment_id)
+        fetch = self._fetch(offset, segment_id)
+        fetch.wait.check()
+        return fetch.result()
+
+    async def get_async(self, offset: int, *, timeout: Timeout = ...) -> Record:
+        """Like `get`, without blocking the event loop."""
+        segment_id = self._find(offset)
+        if self._instance.nearest(segment_id) is Tier.HOT:
+            record = self._read(offset, segment_id)
+            if TURNS.is_due(self._clock.monotonic_s()):
+                await TURNS.give()
+            return record
+        fetch = self._fetch(offset, segment_id)
+        await fetch.wait.suspend(self._until(timeout))
+        return fetch.result()
+
+    def _find(self, offset: int) -> int:
+        """Id of the segment that holds a record."""
         self._check_open()
-        if self._instance.writer is None and not 0 <= offset < self.next_offset:
-            self._instance.refresh()
+        instance = self._instance
+        if instance.writer is None and not 0 <= offset < self.next_offset:
+            instance.refresh()
         if not self.first_offset <= offset < self.next_offset:
-            raise self._instance.out_of_range(offset)
+            raise instance.out_of_range(offset)
+        return instance.find(offset)[0]
+
+    def _fetch(self, offset: int, segment_id: int) -> Fetch[Record]:
+        """Have a record of another tier read on another thread."""
+        return self._fetches.ask(
+            segment_id,
+            offset,
+            functools.partial(self._read, offset, segment_id),
+            "the record is on its way from another tier",
+            offset,
+        )
+
+    def _read(self, offset: int, segment_id: int | None) -> Record:
+        """Read a record on this thread, whatever that takes."""
         cursor = RecordCursor(offset, offset + 1)
         while True:
-            held = open_cursor(self._instance, cursor)
+            held = open_cursor(self._instance, cursor, segment_id)
             while True:
                 record = cursor.next_record()
                 if record is not None:
@@ -117,25 +163,7 @@ class Aof(Appending):
                 raise corrupt(self._instance, held, cursor)
             # The landing ring was replaced, or the segment was sealed meanwhile: look again.
             self._instance.drop_open(held.segment_id)
-
-    def get_nowait(self, offset: int) -> Record:
-        """Like `get`; a record that is not in the hot tier raises `WouldBlock`(HYDRATION) at
-        first."""
-        self._check_open()
-        future = self._fetching.get(offset)
-        if future is None:
-            segment_id, _ = self._instance.find(offset)
-            if segment_id in self._instance.hot.sizes or self._instance.writer is None:
-                return self.get(offset)
-            future = self._fetching[offset] = self._pool().submit(self.get, offset)
-        check_done(
-            future, "the record is on its way from another tier", stream=self.name, offset=offset
-        )
-        return self._fetching.pop(offset).result()
-
-    async def get_async(self, offset: int, *, timeout: Timeout = ...) -> Record:
-        """Like `get`, without blocking the event loop."""
-        return await self._in_pool(functools.partial(self.get, offset, timeout=timeout))
+            segment_id = None
 
     def reader(
         self,
@@ -163,7 +191,7 @@ class Aof(Appending):
         self._instance.refresh()
         reader = AofReader(
             self._instance,
-            self._pool,
+            self._fetches,
             self._clock,
             start=self.first_offset,
             stop=None if stop is None else resolve(self._instance, stop),

@@ -10,9 +10,10 @@ from aof2.clock import Clock
 from aof2.config import KIB, MIB, AofManagerConfig
 from aof2.coordinator.context import Context
 from aof2.coordinator.runtime import Coordinator
-from aof2.errors import ConfigError, StorageFull, WouldBlockKind
+from aof2.errors import ConfigError, StorageFull, WouldBlock, WouldBlockKind
 from aof2.recovery import Recovered
 from aof2.tiers.instance import StreamInstance
+from aof2.waiting import Wait
 
 LOGGER = logging.getLogger("aof2.tier0")
 RECORD_BYTES_DEFAULT = 16 * MIB
@@ -63,7 +64,6 @@ class WriterHost:
         self._stream = stream
         self._context = context
         self._coordinator = coordinator
-        self._warned = False
         self._clock = context.clock
         self._since_s = 0.0
 
@@ -82,7 +82,6 @@ class WriterHost:
         """A segment waits for its seal."""
         del segment_id
         self._since_s = self._clock.monotonic_s()
-        self._warned = False
         self._coordinator.kick()
 
     def on_started(self, segment_id: int) -> None:
@@ -131,20 +130,37 @@ class WriterHost:
             )
         return WouldBlockKind.ADMISSION
 
+    def on_blocked(self, kind: WouldBlockKind, frame_bytes: int) -> WouldBlock:
+        """The answer to an append that may not wait; it knows when a retry is worth while."""
+        return self._room(kind, frame_bytes).blocked()
+
+    def _room(self, kind: WouldBlockKind, frame_bytes: int) -> Wait:
+        def ready() -> bool:
+            writer = self._stream.writer
+            return writer is None or writer.has_room(frame_bytes)
+
+        return Wait(
+            self._stream.signals.room,
+            ready,
+            kind,
+            f"the stream waits for {kind.value}; nothing was accepted, try again",
+            stream=self._stream.name,
+        )
+
+    def on_news(self, news: int) -> None:
+        """Wake whoever waits for a record, on the thread that appended it."""
+        self._stream.signals.on_news(news)
+
     def on_waiting(self, kind: WouldBlockKind, waited_s: float) -> None:
         """One warning per wait, once it has lasted a second."""
-        if waited_s < 1.0:
-            self._warned = False
-        elif not self._warned:
-            self._warned = True
-            LOGGER.warning(
-                "append to %s waits for %s for %.1f s%s",
-                self._stream.name,
-                kind.value,
-                waited_s,
-                "" if self._stream.last_error is None else f": {self._stream.last_error}",
-                extra={"event": "append_waits", "stream": self._stream.name, "kind": kind.value},
-            )
+        LOGGER.warning(
+            "a call on %s waits for %s for %.1f s%s",
+            self._stream.name,
+            kind.value,
+            waited_s,
+            "" if self._stream.last_error is None else f": {self._stream.last_error}",
+            extra={"event": "call_waits", "stream": self._stream.name, "kind": kind.value},
+        )
 
     def on_ring(self, ring_bytes: int) -> None:
         """The landing ring counts against tier 0 too."""
@@ -191,6 +207,7 @@ def make_writer(
         batch_bytes_max=batch_bytes_max,
         segment_bytes_max=config.segment.segment_bytes_max,
         default_timeout_s=config.wait_timeout_s,
+        bell=context.announcer.bell,
     )
     stream.spare_id = recovered.last_id
     if recovered.resume is not None:
@@ -199,5 +216,5 @@ def make_writer(
         if found.start.ext_id != ext_id:
             # A segment's records share its default, so a new default begins a new segment.
             writer.end_segment()
-    stream.writer = writer
+    stream.writer = stream.signals.writer = writer
     return writer

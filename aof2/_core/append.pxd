@@ -2,23 +2,17 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from aof2._core.durability cimport Durability
 from aof2._core.gather cimport Gathered
-from aof2._core.hotlog cimport HotLog
-from aof2._core.directory cimport Directory
 from aof2._core.timesource cimport TimeSource
 
 
-cdef class Appender:
-    cdef HotLog *log
+cdef class Appender(Durability):
     cdef TimeSource time
-    cdef Directory directory
-    cdef object host                     # what the writer asks when it needs something
-    cdef readonly str stream
     cdef uint64_t record_bytes_max
     cdef uint64_t batch_bytes_max
     cdef uint64_t file_room              # largest frame that any segment can hold
     cdef uint64_t ring_bytes_max
-    cdef double default_timeout_s        # below 0: for ever
 
     cdef object _append(self, object payload, object ext_id, bint nowait, object timeout)
     cdef object _append_batch(self, Gathered batch, bint durable, bint nowait, object timeout)
@@ -26,12 +20,11 @@ cdef class Appender:
                   uint64_t *after) except -1
     cdef int _retry_until_put(self, const uint8_t *data, uint64_t n, Gathered batch,
                               object ext_id, bint nowait, object timeout, uint64_t *after) except -1
-    cdef int _remedy(self, int status, uint64_t total, bint nowait, int64_t began, object timeout,
-                     uint64_t seen) except -1
-    cdef object _blocked(self, object kind, double retry_after_s)
+    cdef object _remedy(self, int status, uint64_t total, bint nowait)
+    cdef int _pause(self, object kind, int64_t began, object timeout, uint64_t seen,
+                    bint *told) except -1
+    cdef uint64_t _spare_room(self) noexcept
     cdef int _poke(self) except -1
-    cdef int _check_running(self) except -1
-    cdef int _wait_durable(self, uint64_t next_offset, object timeout) except -1
     # The segment writer's part.
     cdef int _roll(self) except -1
     cdef int _new_ring(self, uint64_t wanted) except -1

@@ -4,54 +4,38 @@ The hot path is one call: checks, one copy and one checksum pass into the landin
 that waits releases the GIL, and looks at signals a few times a second.
 """
 
-import os
-
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from aof2._core.frame cimport batch_prefix_bytes
+from aof2._core.durability cimport Durability, WAIT_SLICE_NS
 from aof2._core.gather cimport Gathered, gather_many, gather_packed
 from aof2._core.hotlog cimport (
-    HOT_CLOSED,
-    HOT_FORKED,
     HOT_OPEN,
     HotFile,
     HotLog,
+    NEWS_TAIL,
     PUT_NO_FILE,
     PUT_NO_MEMORY,
     PUT_OK,
     PUT_RING_FULL,
-    hot_announce,
+    PUT_UNFLUSHED,
+    hot_ask,
     hot_poke,
+    hot_refresh,
     hot_want_ring,
 )
-from aof2._core.hotsync cimport hot_flush, hot_wait_change
-from aof2._core.layout cimport FRAME_HEADER_BYTES, FRAMES_AT, pad8
+from aof2._core.hotsync cimport hot_wait_change
+from aof2._core.layout cimport END_BYTES, FRAME_HEADER_BYTES, FRAMES_AT, PAGE_BYTES, pad8
 from aof2._core.logfile cimport frames_limit
 from aof2._core.put cimport put_batch, put_record
 
-from aof2.errors import (
-    Closed,
-    DurabilityLost,
-    ForkedHandle,
-    NotYetDurable,
-    RecordTooLarge,
-    WaitTimeout,
-    WouldBlock,
-    WouldBlockKind,
-)
+from aof2.errors import RecordTooLarge, WaitTimeout, WouldBlockKind
 
 cdef extern from "loglock.h" nogil:
     int64_t monotonic_ns()
-    int pthread_mutex_lock(void *lock)
-    int pthread_mutex_unlock(void *lock)
-
-cdef enum:
-    WAIT_SLICE_NS = 100000000    # signals are looked at this often
-    LEAD_LIMIT_S = 10            # a wait that may take so long may do the sync itself
 
 
 cdef inline bint _put_at_once(
@@ -72,8 +56,8 @@ cdef inline bint _put_at_once(
     return True
 
 
-cdef class Appender:
-    """What a stream's writer does for appends and for those who wait for durability."""
+cdef class Appender(Durability):
+    """What a stream's writer does for appends."""
 
     cdef int _roll(self) except -1:
         raise NotImplementedError("the segment writer rolls over")
@@ -224,6 +208,7 @@ cdef class Appender:
         cdef uint64_t total, seen
         cdef int64_t began = monotonic_ns()
         cdef int status
+        cdef bint told = False
         if batch is None:
             total = FRAME_HEADER_BYTES + (8 if ext_id is not None else 0) + n
         else:
@@ -235,14 +220,15 @@ cdef class Appender:
             status = self._put(data, n, batch, ext_id, after)
             if status == PUT_OK:
                 return 0
-            self._remedy(status, pad8(total), nowait, began, timeout, seen)
+            kind = self._remedy(status, pad8(total), nowait)
+            if kind is None:
+                continue
+            if nowait:
+                raise self.host.on_blocked(kind, pad8(total))
+            self._pause(kind, began, timeout, seen, &told)
 
-    cdef int _remedy(
-        self, int status, uint64_t total, bint nowait, int64_t began, object timeout, uint64_t seen
-    ) except -1:
-        """Do what a put lacked, or wait for it for a slice of time, or raise."""
-        cdef int64_t waited, slice_ns = WAIT_SLICE_NS
-        cdef double limit_s
+    cdef object _remedy(self, int status, uint64_t total, bint nowait):
+        """Do what a put lacked; if that cannot be done now, the kind of what it waits for."""
         cdef HotLog *log = self.log
         self._check_running()
         kind = WouldBlockKind.FLUSH
@@ -254,147 +240,94 @@ cdef class Appender:
         elif log.header == NULL or 2 * total > log.ring_bytes:
             # Half of the ring, so that one such record is written out while the next one lands.
             self._new_ring(2 * (total + 64))
-            return 0
+            return None
         elif status == PUT_NO_FILE:
-            if log.spare != NULL and total <= frames_limit(log.spare.file_bytes) - FRAMES_AT:
+            if total <= self._spare_room():
                 if self._roll() == PUT_OK:
-                    return 0
+                    return None
             else:
                 kind = self.host.on_no_segment(total)
+        elif status == PUT_UNFLUSHED:
+            hot_ask(log, log.next_offset)
         elif status == PUT_RING_FULL and log.ring_bytes < self.ring_bytes_max and not nowait:
             if log.next_header != NULL:
                 self._swap_ring()
-                return 0
+                return None
             # The pace is high: a larger ring is made beside the appends.
             hot_want_ring(log, self.ring_bytes_max)
         hot_poke(log)
-        if nowait:
-            raise self._blocked(kind, 0.01)
-        waited = monotonic_ns() - began
-        limit_s = self._limit(timeout)
+        return kind
+
+    cdef uint64_t _spare_room(self) noexcept:
+        """Largest frame that the spare segment can take; 0 when there is none."""
+        if self.log.spare == NULL:
+            return 0
+        return frames_limit(self.log.spare.file_bytes) - FRAMES_AT
+
+    cdef int _pause(
+        self, object kind, int64_t began, object timeout, uint64_t seen, bint *told
+    ) except -1:
+        """Wait for a change for a slice of time, or raise because the time is up."""
+        cdef int64_t waited = monotonic_ns() - began, slice_ns = WAIT_SLICE_NS
+        cdef double limit_s = self._limit(timeout)
         if limit_s >= 0:
             if waited * 1e-9 >= limit_s:
                 raise WaitTimeout(
                     f"no room for {waited * 1e-9:.1f} s, waiting for {kind.value}; nothing was "
                     "appended, try again", kind=kind, stream=self.stream)
             slice_ns = min(slice_ns, <int64_t> (limit_s * 1e9) - waited + 1)
-        self.host.on_waiting(kind, waited * 1e-9)
+        self._tell(kind, waited, told)
         with nogil:
-            hot_wait_change(log, seen, slice_ns)
+            hot_wait_change(self.log, seen, slice_ns)
         PyErr_CheckSignals()
         return 0
 
-    def _limit(self, timeout):
-        """The seconds a call may wait; below 0: for ever."""
-        if timeout is ...:
-            return self.default_timeout_s
-        return -1.0 if timeout is None else float(timeout)
+    def has_room(self, uint64_t frame_bytes):
+        """Whether trying again to append a frame of that size is worth while now.
 
-    cdef object _blocked(self, object kind, double retry_after_s):
-        seen = self.log.changes
-        return WouldBlock(
-            f"the stream waits for {kind.value}; nothing was accepted, try again", kind=kind,
-            retry_after_s=retry_after_s, stream=self.stream,
-            waiter=lambda timeout: self.wait_change(seen, timeout),
-        )
+        It asks for what is missing. True for a writer that has stopped: trying says why.
 
-    def wait_change(self, uint64_t seen, timeout):
-        """Wait until something changed since `changes` was `seen`; False when `timeout` s ran
-        out."""
-        cdef int64_t began = monotonic_ns()
-        while self.log.changes == seen and self.log.state == HOT_OPEN:
-            if timeout is not None and (monotonic_ns() - began) * 1e-9 >= timeout:
-                return False
-            with nogil:
-                hot_wait_change(self.log, seen, WAIT_SLICE_NS if timeout is None
-                                else min(WAIT_SLICE_NS, <int64_t> 10000000))
-            PyErr_CheckSignals()
-        return True
+        Raises:
+            StorageFull: nothing under way can make room.
+        """
+        cdef HotLog *log = self.log
+        if log.state != HOT_OPEN or log.header == NULL:
+            return True
+        if log.swapping:
+            return False
+        if 2 * frame_bytes > log.ring_bytes:
+            return True
+        if log.tail + frame_bytes <= log.file_limit:
+            return hot_refresh(log, frame_bytes) == PUT_OK
+        if frame_bytes > self._spare_room():
+            self.host.on_no_segment(frame_bytes)
+            return False
+        # A rollover takes the END frame and at most a page up to the next file's first frame.
+        frame_bytes = min(frame_bytes + END_BYTES + PAGE_BYTES, log.ring_bytes - 8)
+        return hot_refresh(log, frame_bytes) == PUT_OK
+
+    @property
+    def spare_bytes(self):
+        """Largest frame that the spare segment can take; 0 when there is none."""
+        return self._spare_room()
+
+    @property
+    def ring_bytes(self):
+        """Size of the landing ring's file; 0 when there is none."""
+        return self.log.ring_bytes + 4096 if self.log.header != NULL else 0
 
     cdef int _poke(self) except -1:
-        """Wake the threads; ask for the next segment once the active one is half full."""
+        """Wake the threads and whoever waits for a record; ask for the next segment once the active
+        one is half full."""
         cdef HotFile *file = self.log.active
+        cdef bint tail_wanted = self.log.tail_wanted
+        self.log.tail_wanted = False
         hot_poke(self.log)
         if self.log.tail >= file.half:
             file.half = <uint64_t> -1
             self.host.on_half_full(file.file_id)
         elif file.half < self.log.wake_at:
             self.log.wake_at = file.half
+        if tail_wanted:
+            self.host.on_news(NEWS_TAIL)
         return 0
-
-    cdef int _check_running(self) except -1:
-        if self.log.state == HOT_OPEN:
-            return 0
-        if self.log.state == HOT_FORKED:
-            raise ForkedHandle("this handle belongs to the parent process: open the root with "
-                               "readonly=True", stream=self.stream)
-        if self.log.state == HOT_CLOSED:
-            raise Closed("the stream is closed: open it again", stream=self.stream)
-        raise DurabilityLost(
-            f"a write or sync failed ({os.strerror(self.log.failure)}), the writer has stopped; "
-            f"records below offset {self.log.durable_offset} are durable: look at the device, then "
-            "reopen the stream", stream=self.stream, path=self.directory.path,
-            offset=self.log.durable_offset,
-        )
-
-    # --- durability ----------------------------------------------------------------------------
-
-    cdef int _wait_durable(self, uint64_t next_offset, object timeout) except -1:
-        """Wait until everything below `next_offset` is durable; flushes if nobody does."""
-        cdef int64_t began = monotonic_ns(), left = WAIT_SLICE_NS
-        cdef double limit_s = self._limit(timeout)
-        # Nobody can leave a sync of a device that hangs, so a short limit has the thread do it.
-        cdef bint lead = limit_s < 0 or limit_s >= LEAD_LIMIT_S
-        cdef int error
-        while self.log.durable_offset < next_offset:
-            self._check_running()
-            if limit_s >= 0:
-                left = <int64_t> (limit_s * 1e9) - (monotonic_ns() - began)
-                if left <= 0:
-                    raise NotYetDurable(
-                        f"accepted, but not durable after {limit_s} s: do not append it again, "
-                        "wait for it", offset=next_offset - 1, level="local", stream=self.stream)
-            with nogil:
-                error = hot_flush(self.log, 0, next_offset, min(left, WAIT_SLICE_NS), lead)
-            if error and error != ETIMEDOUT:
-                self._check_running()
-            PyErr_CheckSignals()
-        return 0
-
-    def wait_local(self, uint64_t next_offset, *, timeout=...):
-        """Wait until every record below `next_offset` is durable on the local disk.
-
-        Raises:
-            NotYetDurable: `timeout` seconds ran out.
-            DurabilityLost: a sync failed; it never will be.
-        """
-        self._wait_durable(next_offset, timeout)
-
-    def is_durable(self, uint64_t next_offset):
-        """Whether every record below `next_offset` is durable; raises when it can never be."""
-        if self.log.durable_offset >= next_offset:
-            return True
-        self._check_running()
-        hot_poke(self.log)
-        return False
-
-    @property
-    def next_offset(self):
-        """Offset that the next record gets."""
-        return self.log.next_offset
-
-    @property
-    def durable_offset(self):
-        """Offset below which records are durable."""
-        return self.log.durable_offset
-
-    @property
-    def changes(self):
-        """Counts changes that a waiter may wait for, see `wait_change`."""
-        return self.log.changes
-
-    def announce(self):
-        """Wake everyone who waits for a change."""
-        pthread_mutex_lock(&self.log.lock)
-        hot_announce(self.log)
-        pthread_mutex_unlock(&self.log.lock)

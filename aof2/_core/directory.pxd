@@ -11,3 +11,4 @@ cdef class Directory:
 
 cdef class LockFile:
     cdef int _fd
+    cdef int _pid

@@ -69,7 +69,8 @@ cdef extern from * nogil:
     int c_mkdirat "mkdirat"(int dirfd, const char *name, int mode)
     int c_flock "flock"(int fd, int operation)
     int O_RDONLY, O_DIRECTORY, O_NONBLOCK, AT_REMOVEDIR
-    int LOCK_EX, LOCK_NB
+    int LOCK_EX, LOCK_NB, LOCK_UN
+    int c_getpid "getpid"()
 
 # statfs types of file systems on which flock, mmap or fdatasync cannot be relied on.
 _NETWORK_FILE_SYSTEMS = {
@@ -83,9 +84,14 @@ cdef class LockFile:
 
     def __cinit__(self):
         self._fd = -1
+        self._pid = c_getpid()
 
     def close(self):
         """Release the lock; again is harmless."""
+        # A forked child shares the lock until it has closed its descriptor: it must not release
+        # what the parent holds, and the parent need not wait for it.
+        if self._fd >= 0 and self._pid == c_getpid():
+            c_flock(self._fd, LOCK_UN)
         sys_close(self._fd)
         self._fd = -1
 

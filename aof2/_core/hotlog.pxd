@@ -6,6 +6,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from aof2._core.bell cimport BellState
 from aof2._core.layout cimport Footer, RingHeader
 from aof2._core.run cimport Run
 
@@ -22,6 +23,11 @@ cdef enum:
 
 cdef enum:
     SYNC_CLASSES = 17            # syncs by duration: up to 1 us, 4 us, 16 us, ...
+
+cdef enum HotNews:
+    NEWS_ROOM = 1                # written out, synced, a spare came: an append may fit now
+    NEWS_DURABLE = 2             # the durable offset moved
+    NEWS_TAIL = 4                # a record was appended
 
 cdef enum HotState:
     HOT_OPEN = 0
@@ -95,7 +101,11 @@ cdef struct HotLog:
     bint syncing
     bint stop
     bint threads
-    bint flush_now               # somebody who must not sync himself waits for the flush thread
+    uint64_t asked               # the flush thread syncs up to this offset without waiting
+    BellState *bell              # rung for news that somebody waits for; NULL: there is none
+    uint32_t wanted              # such news (HotNews); the next of a kind rings and takes it away
+    uint32_t news                # what it was rung for
+    bint tail_wanted             # the next append tells of itself; under the GIL only
     bint flush_idle              # the flush thread sleeps until an append wakes it
     pthread_mutex_t lock
     pthread_cond_t work          # the write-out thread waits here
@@ -111,6 +121,10 @@ cdef HotLog *hot_new() noexcept nogil
 cdef void hot_free(HotLog *log) noexcept nogil
 # Wake the threads, and set where the next append does so again.
 cdef void hot_poke(HotLog *log) noexcept nogil
+# Have the flush thread sync up to an offset at once, for somebody who must not do it himself.
+cdef void hot_ask(HotLog *log, uint64_t offset) noexcept nogil
+# Ring for news, as far as somebody waits for it; the caller holds the lock.
+cdef void hot_tell(HotLog *log, uint32_t news) noexcept nogil
 # Let appends go as far as what is written out and durable allows.
 cdef int hot_refresh(HotLog *log, uint64_t needed) noexcept nogil
 # Write out up to a coordinate; 0 or an errno (then the log is poisoned).

@@ -6,6 +6,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from aof2._core.bell cimport bell_ring
 from aof2._core.posix cimport sys_close, sys_pwrite
 from aof2._core.ring cimport build_ring
 from aof2._core.ringview cimport unmap_ring
@@ -62,6 +63,16 @@ cdef void hot_announce(HotLog *log) noexcept nogil:
     """Tell every waiter that something changed; the caller holds the lock."""
     log.changes += 1
     pthread_cond_broadcast(&log.change)
+    if log.wanted:
+        hot_tell(log, log.wanted if log.stop or log.state != HOT_OPEN else NEWS_ROOM)
+
+
+cdef void hot_tell(HotLog *log, uint32_t news) noexcept nogil:
+    news &= log.wanted
+    if news and log.bell != NULL:
+        log.news |= news
+        log.wanted &= ~news
+        bell_ring(log.bell)
 
 
 cdef void hot_poison(HotLog *log, int failure) noexcept nogil:
@@ -78,11 +89,22 @@ cdef void hot_poison(HotLog *log, int failure) noexcept nogil:
 
 cdef void hot_poke(HotLog *log) noexcept nogil:
     pthread_mutex_lock(&log.lock)
-    log.wake_at = log.tail + log.write_out_bytes
+    # Whoever waits for a record is told by the very next one.
+    log.wake_at = 0 if log.tail_wanted else log.tail + log.write_out_bytes
     pthread_cond_broadcast(&log.work)
     if log.flush_idle:
         log.flush_idle = False
         pthread_cond_broadcast(&log.flush_work)
+    pthread_mutex_unlock(&log.lock)
+
+
+cdef void hot_ask(HotLog *log, uint64_t offset) noexcept nogil:
+    pthread_mutex_lock(&log.lock)
+    if log.asked < offset:
+        # The thread that was asked before, and has not synced yet, looks again by itself.
+        if log.asked <= log.durable_offset:
+            pthread_cond_broadcast(&log.flush_work)
+        log.asked = offset
     pthread_mutex_unlock(&log.lock)
 
 

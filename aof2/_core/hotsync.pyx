@@ -17,9 +17,11 @@ from aof2._core.hotlog cimport (
     HotLog,
     SYNC_CLASSES,
     WRITEBACK_BYTES,
+    NEWS_DURABLE,
     hot_announce,
     hot_file_at,
     hot_poison,
+    hot_tell,
     hot_write_out,
     pthread_cond_t,
     pthread_mutex_t,
@@ -105,6 +107,7 @@ cdef int _flush_once(HotLog *log) noexcept nogil:
         store_release(&log.durable_offset, offset)
         store_release(&log.header.durable, tail)
         store_release(&log.header.durable_offset, offset)
+        hot_tell(log, NEWS_DURABLE)
     hot_announce(log)
     return error
 
@@ -122,8 +125,8 @@ cdef int hot_flush(
             log.syncing = True
             error = _flush_once(log)
         else:
-            if not log.syncing:
-                log.flush_now = True
+            if log.asked < target_offset:
+                log.asked = target_offset
                 pthread_cond_broadcast(&log.flush_work)
             if cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
                 error = ETIMEDOUT
@@ -189,7 +192,11 @@ cdef void _start_writeback(HotLog *log) noexcept nogil:
 
 
 cdef bint _is_dirty(HotLog *log) noexcept nogil:
-    return log.header != NULL and load_acquire(&log.header.tail) != log.durable
+    # A flush notes the offset before the tail, so it may leave the offset behind the tail.
+    return log.header != NULL and (
+        load_acquire(&log.header.tail) != log.durable
+        or load_acquire(&log.header.next_offset) != log.durable_offset
+    )
 
 
 cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noexcept nogil:
@@ -198,7 +205,7 @@ cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noe
     log.flush_idle = until_woken
     while (
         not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken
-        and not log.flush_now
+        and log.asked <= log.durable_offset
     ):
         if log.written >= max(log.started, log.durable) + WRITEBACK_BYTES and not log.syncing:
             _start_writeback(log)
@@ -224,12 +231,12 @@ cdef void *_flush_thread(void *argument) noexcept nogil:
             _flush_thread_wait(log, log.interval_ns, False)
             while not log.stop and log.syncing:
                 pthread_cond_wait(&log.change, &log.lock)
-            log.flush_now = False
             if not log.stop and log.state == HOT_OPEN and _is_dirty(log):
                 log.syncing = True
                 _flush_once(log)
-        elif log.flush_now:
-            log.flush_now = False
+        elif log.asked > log.durable_offset:
+            # Somebody asked beyond the last record: there is nothing to sync for him.
+            log.asked = log.durable_offset
         elif not armed:
             log.wake_at = 0
             armed = True

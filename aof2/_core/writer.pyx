@@ -1,15 +1,15 @@
 """The writer of a stream's segments: rollover, landing ring, seal, close.
 
-What the writer cannot decide it asks its host: a spare segment when the active one is half full,
-and what an append should be told when there is none. A host has these methods:
+What the writer cannot decide it asks its host, which has these methods:
 
 * `on_half_full(segment_id)`: prepare the next segment.
 * `on_rolled(segment_id)`: a segment got its END and can be sealed.
 * `on_started(segment_id)`: a segment became active; its first record follows.
 * `on_no_segment(frame_bytes) -> WouldBlockKind`: no spare can take a frame of that size; ask for
-one, and
-  say what the append waits for, or raise `StorageFull`.
-* `on_waiting(kind, waited_s)`: a blocking call has waited for this long.
+  one, and say what the append waits for, or raise `StorageFull`.
+* `on_blocked(kind, frame_bytes) -> WouldBlock`: what an append that may not wait raises.
+* `on_waiting(kind, waited_s)`: a blocking call has waited for so long that it is worth a warning.
+* `on_news(news)`: what `watch` was called for has happened, on this thread.
 * `on_ring(ring_bytes)`: the landing ring has a new size.
 """
 
@@ -19,6 +19,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from aof2._core.bell cimport Bell
 from aof2._core.hotlog cimport (
     HOT_CLOSED,
     HOT_FORKED,
@@ -34,6 +35,7 @@ from aof2._core.hotlog cimport (
     hot_free,
     hot_new,
     hot_poison,
+    hot_poke,
     hot_refresh,
     hot_swap_ring,
     hot_write_out,
@@ -52,7 +54,7 @@ from aof2._core.seal cimport FooterInfo, footer_position, write_seal
 from aof2._core.gauges cimport WriterGauges
 
 from aof2._core.ring import RING_NAME, TEMPORARY_NAME
-from aof2.errors import RolloverFailed
+from aof2.errors import RolloverFailed, WouldBlockKind
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(void *lock)
@@ -77,10 +79,11 @@ cdef class SegmentWriter(WriterGauges):
         time: Where time stamps come from.
         stream_uuid, root_id, epoch, ext_id: Written into headers and start blocks.
         next_offset: Offset of the next record.
-        previous: `(segment id, END position, end offset, chain crc)` of the last sealed segment, or
-        None. interval_s, confirm_interval_s, unflushed_bytes_max, ring_bytes, ring_bytes_max,
+        previous: `(segment id, END position, end offset, chain crc)` of the last sealed segment.
+        interval_s, confirm_interval_s, unflushed_bytes_max, ring_bytes, ring_bytes_max,
         record_bytes_max, batch_bytes_max, default_timeout_s: Of the configuration.
         segment_bytes_max: Size of the largest segment; no frame may be larger than its room.
+        bell: Rung from C threads for what `watch` was called for.
     """
 
     def __init__(
@@ -89,11 +92,13 @@ cdef class SegmentWriter(WriterGauges):
         uint64_t next_offset, previous, double interval_s, double confirm_interval_s,
         uint64_t unflushed_bytes_max, uint64_t ring_bytes, uint64_t ring_bytes_max,
         uint64_t record_bytes_max, uint64_t batch_bytes_max, uint64_t segment_bytes_max,
-        default_timeout_s,
+        default_timeout_s, Bell bell=None,
     ):
         self.log = hot_new()
         if self.log == NULL:
             raise MemoryError("writer")
+        self.bell = bell
+        self.log.bell = NULL if bell is None else bell.state
         self._pid = c_getpid()
         self.directory, self.stream, self.host, self.time = directory, stream, host, time
         self.stream_uuid, self.root_id, self.epoch = stream_uuid, root_id, epoch
@@ -154,18 +159,10 @@ cdef class SegmentWriter(WriterGauges):
         cdef HotFile *file = self.log.spare
         if file == NULL:
             return None
-        self.log.spare = NULL
-        file_id = file.file_id
+        file_id, self.log.spare = file.file_id, NULL
         sys_close(file.fd)
         free(file)
         return file_id
-
-    @property
-    def spare_bytes(self):
-        """Largest frame that the spare segment can take; 0 when there is none."""
-        if self.log.spare == NULL:
-            return 0
-        return frames_limit(self.log.spare.file_bytes) - FRAMES_AT
 
     cdef int _write_start_of_spare(self) except -1:
         """The start block of the next file; it states how this one ends."""
@@ -192,8 +189,8 @@ cdef class SegmentWriter(WriterGauges):
         if error:
             raise RolloverFailed(
                 f"the next segment's start block could not be written ({os.strerror(error)}); "
-                "nothing "
-                "was appended", stream=self.stream, segment=file.file_id, path=self.directory.path)
+                "nothing was appended", stream=self.stream, segment=file.file_id,
+                path=self.directory.path)
         return 0
 
     cdef int _roll(self) except -1:
@@ -218,8 +215,11 @@ cdef class SegmentWriter(WriterGauges):
         self.host.on_started(file.file_id)
         return PUT_OK
 
-    def end_segment(self):
+    def end_segment(self, *, bint nowait=False):
         """Put the END into the active segment, so that it can be sealed.
+
+        Args:
+            nowait: Raise `WouldBlock` instead of waiting for room in the ring.
 
         Returns:
             Its id, or None when there is no active segment or it has no records.
@@ -237,6 +237,9 @@ cdef class SegmentWriter(WriterGauges):
             status = put_end(self.log, self.time.now(self.time.context))
             if status == PUT_OK:
                 break
+            if nowait:
+                hot_poke(self.log)
+                raise self.host.on_blocked(WouldBlockKind.FLUSH, END_BYTES)
             with nogil:
                 hot_flush(self.log, self.log.tail, 0, SEAL_WAIT_NS, True)
             self._check_running()
@@ -357,11 +360,6 @@ cdef class SegmentWriter(WriterGauges):
         sys_close(file.fd)
         run_free(&file.run)
         free(file)
-
-    @property
-    def ring_bytes(self):
-        """Size of the landing ring's file; 0 when there is none."""
-        return self.log.ring_bytes + 4096 if self.log.header != NULL else 0
 
     def mark_forked(self):
         """In a forked child: every later call raises `ForkedHandle`."""

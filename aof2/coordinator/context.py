@@ -11,6 +11,7 @@ from aof2.config import AofManagerConfig
 from aof2.coordinator.planner import SegmentView, StreamView, View
 from aof2.meters import Meters
 from aof2.objectstore.breaker import Breaker
+from aof2.signals import Announcer
 from aof2.tiers.instance import StreamInstance
 from aof2.tiers.warm import WarmTier
 from aof2.types import Tier
@@ -31,6 +32,7 @@ class Context:
         stopping: True once the manager closes; long work ends early then.
         streams: Instances by name.
         meters: What is counted.
+        announcer: Tells whoever waits; its `work` is woken by the end of each command.
     """
 
     config: AofManagerConfig
@@ -41,6 +43,10 @@ class Context:
     stopping: Callable[[], bool]
     streams: dict[str, StreamInstance] = field(default_factory=dict)
     meters: Meters = field(default_factory=Meters)
+    announcer: Announcer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.announcer = Announcer(self.clock, self.meters.would_block)
 
     def segment_age_s(self, stream: StreamInstance) -> float:
         """How old the oldest record of a stream's active segment is, in seconds."""

@@ -236,6 +236,8 @@ class Coordinator:
         else:
             self._succeeded(command, self.context.clock.monotonic_s() - began_s)
         seat.command = None
+        # Now that it does not count as running any more.
+        self.context.announcer.work.wake()
 
     def _succeeded(self, command: Command, took_s: float) -> None:
         with self._wake:
@@ -319,6 +321,7 @@ class Coordinator:
             self._wake.notify_all()
         for stream in list(self.context.streams.values()):
             stream.notify(Coordinator, error)
+        self.context.announcer.work.wake()
 
 
 def seats(workers: int) -> list[Collection[Lane]]:

@@ -15,6 +15,7 @@ from aof2.errors import OffsetOutOfRange, SegmentLost
 from aof2.leases import ResidentSegment, SegmentSource
 from aof2.manifest.index import SegmentRow
 from aof2.manifest.log import Manifest
+from aof2.signals import StreamSignals
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
 from aof2.tiers.tail import ReadonlyTail, Unsealed
@@ -31,7 +32,8 @@ class StreamInstance:
     """What is known about one stream's segments, over all tiers.
 
     Attributes:
-        changed: Notified on every seal, tier move and failure; its lock guards the fields below.
+        signals: Woken on every seal, tier move and failure, among others.
+        changed: The lock that guards the fields below.
         spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
         size_steps: Doublings of the segment size so far.
         failures: The newest failure of each kind of background work for this stream, oldest first;
@@ -46,6 +48,7 @@ class StreamInstance:
         hot: HotTier,
         warm: WarmTier,
         cold: ColdTier | None,
+        signals: StreamSignals,
     ) -> None:
         self.identity = identity
         self.directory = directory
@@ -54,7 +57,8 @@ class StreamInstance:
         self.warm = warm
         self.cold = cold
         self.writer: SegmentWriter | None = None
-        self.changed = threading.Condition()
+        self.signals = signals
+        self.changed = threading.RLock()
         self.spare_needed = 0
         self.spare_id = 0
         self.size_steps = 0
@@ -69,6 +73,7 @@ class StreamInstance:
         self._tail = ReadonlyTail(hot)
         self.owned: list[Directory] = []
         self.closed = False
+        self.forked = False
 
     @property
     def name(self) -> str:
@@ -238,6 +243,18 @@ class StreamInstance:
             self._ring = self.hot.open_ring()
         return self._ring
 
+    def nearest(self, segment_id: int) -> Tier:
+        """The tier that a read of a segment goes to."""
+        row = self.manifest.index.segments.get(segment_id)
+        if row is None or segment_id in self.hot.sizes:
+            return Tier.HOT
+        return min(self.residency(row), default=Tier.COLD)
+
+    def lowest(self) -> Tier:
+        """The lowest tier that a read of any segment may have to go to."""
+        nearest = (min(info.residency, default=Tier.COLD) for info in self.infos())
+        return max(nearest, default=Tier.HOT)
+
     def next_after(self, segment_id: int) -> int | None:
         """Id of the segment that follows, None when there is none yet."""
         following = [u.segment_id for u in self.unsealed() if u.segment_id > segment_id]
@@ -322,7 +339,7 @@ class StreamInstance:
             self.failures.pop(kind, None)
             if error is not None:
                 self.failures[kind] = error
-            self.changed.notify_all()
+        self.signals.work.wake()
         if self.writer is not None:
             self.writer.announce()
 

@@ -19,12 +19,13 @@ HANDLES = ("Aof", "AofManager", "AofReader")
 TRIOS = {
     "Aof": ("append", "append_many", "append_packed", "flush", "seal", "wait", "get"),
     "AofReader": ("read", "read_batch", "seek"),
+    "AofManager": ("stream", "drain"),
 }
 """Operations that can wait and have `x`, `x_nowait` and `x_async`."""
 
 PAIRS = {
     "Aof": ("extend",),
-    "AofManager": ("stream", "drain", "close"),
+    "AofManager": ("close",),
     "aof2": ("open",),
 }
 """Operations for which not waiting has no meaning: `x` and `x_async`."""

@@ -1,0 +1,380 @@
+"""Signals: where threads and coroutines wait, and where what they wait for is told.
+
+A signal says that something may have changed; whoever waits looks for himself. The order that
+loses no change: register, arm the source, look, wait. One wake of a signal costs one callback per
+event loop, however many of its coroutines wait, and no thread waits for a coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from aof2._core.bell import Bell
+from aof2._core.durability import DURABLE, ROOM, TAIL
+from aof2._core.writer import SegmentWriter
+from aof2.clock import Clock, Pauses
+from aof2.errors import WouldBlockKind
+
+LOGGER = logging.getLogger("aof2.tiered")
+ROOM_RECHECK_S = 0.1
+"""So often whoever waits for room asks anew what for: that nothing will ever make some is no
+change that anybody would tell of."""
+POLL_FIRST_S = 50e-6
+POLL_LAST_S = 1e-3
+
+Ready = Callable[[], bool]
+"""Whether a wait is over; it may raise instead, which ends the wait too."""
+
+
+class LoopWaiters:
+    """The coroutines of one event loop that wait for a signal.
+
+    Only the loop's own thread touches it, `wake` aside.
+    """
+
+    def __init__(self, signal: Signal, loop: asyncio.AbstractEventLoop) -> None:
+        self._signal = signal
+        self._loop = loop
+        self._thread_id = threading.get_ident()
+        self._waiting: dict[asyncio.Future[bool | Exception], tuple[Ready, float | None]] = {}
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = 0.0
+
+    def add(self, ready: Ready, until_s: float | None) -> asyncio.Future[bool | Exception]:
+        """A future that tells when the wait is over: True, False when its time is up, or an
+        error."""
+        future: asyncio.Future[bool | Exception] = self._loop.create_future()
+        self._waiting[future] = ready, until_s
+        recheck_s = self._signal.recheck_s
+        if until_s is not None or recheck_s is not None:
+            now_s = self._signal.now_s()
+            at_s = now_s + recheck_s if recheck_s is not None else until_s
+            if until_s is not None and at_s is not None:
+                at_s = min(at_s, until_s)
+            if at_s is not None and (self._timer is None or at_s < self._timer_at_s):
+                self._set_timer(now_s, at_s)
+        return future
+
+    def remove(self, future: asyncio.Future[bool | Exception]) -> bool:
+        """Forget a wait, whichever way it ended; True when it was the last one."""
+        self._waiting.pop(future, None)
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return not self._waiting
+
+    def wake(self) -> None:
+        """Have the loop look at all of them: one callback, from whichever thread."""
+        if self._scheduled:
+            return
+        self._scheduled = True
+        try:
+            if self._thread_id == threading.get_ident():
+                self._loop.call_soon(self._look)
+            else:
+                self._loop.call_soon_threadsafe(self._look)
+        except RuntimeError:
+            # The loop was closed with tasks that nobody will run again.
+            self._signal.forget(self._loop)
+
+    def _look(self) -> None:
+        # Cleared and armed first, so that what changes from now on comes back here.
+        self._scheduled = False
+        if not self._waiting:
+            return
+        self._signal.arm()
+        for future, (ready, _) in list(self._waiting.items()):
+            if not future.done():
+                self._settle(future, ready)
+
+    def _settle(self, future: asyncio.Future[bool | Exception], ready: Ready) -> None:
+        try:
+            if ready():
+                future.set_result(True)
+        except Exception as error:
+            # As a value: a future that keeps an exception which nobody fetches complains about it.
+            future.set_result(error)
+
+    def _set_timer(self, now_s: float, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at_s = at_s
+        self._timer = self._loop.call_later(max(0.0, at_s - now_s), self._tick)
+
+    def _tick(self) -> None:
+        """End the waits whose time is up, and look again where that is asked for."""
+        due_s = max(self._signal.now_s(), self._timer_at_s)
+        self._timer = None
+        recheck_s = self._signal.recheck_s
+        if recheck_s is not None:
+            self._look()
+        following = None if recheck_s is None else due_s + recheck_s
+        waiting = False
+        for future, (_, until_s) in self._waiting.items():
+            if future.done():
+                continue
+            if until_s is not None and until_s <= due_s:
+                future.set_result(False)
+                continue
+            waiting = True
+            if until_s is not None and (following is None or until_s < following):
+                following = until_s
+        if waiting and following is not None:
+            self._set_timer(due_s, following)
+
+
+class Signal:
+    """One thing that threads, coroutines of any loop, and callbacks wait for.
+
+    Args:
+        clock: For deadlines.
+        announcer: Its thread runs the callbacks.
+        arm: Called before each look: have the source tell of the next change.
+        recheck_s: Look at least so often, None only when told.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        announcer: Announcer,
+        arm: Callable[[], None] = lambda: None,
+        *,
+        recheck_s: float | None = None,
+    ) -> None:
+        self.arm = arm
+        self.now_s = clock.monotonic_s
+        self.recheck_s = recheck_s
+        self._announcer = announcer
+        self._threads: set[threading.Event] = set()
+        self._loops: dict[asyncio.AbstractEventLoop, LoopWaiters] = {}
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def waiters(self) -> int:
+        """Threads and coroutines that wait now."""
+        return len(self._threads) + sum(len(g._waiting) for g in list(self._loops.values()))
+
+    def wake(self) -> None:
+        """Something changed: everybody who waits looks again. From any thread; never raises."""
+        for event in list(self._threads):
+            event.set()
+        for group in list(self._loops.values()):
+            group.wake()
+        if self._callbacks:
+            self._announcer.call(self)
+
+    def count(self, kind: WouldBlockKind) -> None:
+        """A call was told that it would have to wait, or that its time is up."""
+        self._announcer.would_block[kind.value] += 1
+
+    def wait(self, ready: Ready, until_s: float | None) -> bool:
+        """Block this thread until `ready()`; False when `until_s` of the clock came first."""
+        if ready():
+            return True
+        event = threading.Event()
+        self._threads.add(event)
+        try:
+            while True:
+                event.clear()
+                self.arm()
+                if ready():
+                    return True
+                left_s = None if until_s is None else until_s - self.now_s()
+                if left_s is not None and left_s <= 0:
+                    return False
+                if self.recheck_s is not None:
+                    left_s = self.recheck_s if left_s is None else min(left_s, self.recheck_s)
+                event.wait(left_s)
+        finally:
+            self._threads.discard(event)
+
+    async def wait_async(self, ready: Ready, until_s: float | None) -> bool:
+        """Like `wait`, as a coroutine; cancelling it at any moment leaves nothing behind."""
+        loop = asyncio.get_running_loop()
+        group = self._loops.get(loop)
+        if group is None:
+            group = self._loops[loop] = LoopWaiters(self, loop)
+        future = group.add(ready, until_s)
+        try:
+            self.arm()
+            if ready():
+                return True
+            if until_s is not None and until_s <= self.now_s():
+                return False
+            outcome = await future
+        finally:
+            if group.remove(future):
+                self.forget(loop)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        """No coroutine of this loop waits any more."""
+        self._loops.pop(loop, None)
+
+    def add_callback(self, work: Callable[[], object]) -> Callable[[], None]:
+        """Have `work` called on the announcer's thread at each wake; returns what ends that."""
+        self._callbacks.append(work)
+        self.arm()
+
+        def remove() -> None:
+            if work in self._callbacks:
+                self._callbacks.remove(work)
+
+        return remove
+
+    def run_callbacks(self) -> None:
+        """Call what was registered; on the announcer's thread."""
+        if self._callbacks:
+            self.arm()
+        for work in list(self._callbacks):
+            try:
+                work()
+            except Exception:
+                LOGGER.exception("a wake callback failed", extra={"event": "wake_callback"})
+
+
+class PolledSignal(Signal):
+    """A signal whose source is another process and cannot tell: whoever waits looks again and
+    again."""
+
+    def __init__(self, clock: Clock, announcer: Announcer) -> None:
+        super().__init__(clock, announcer)
+        self._clock = clock
+
+    def wait(self, ready: Ready, until_s: float | None) -> bool:
+        """Look every 50 microseconds at first, then every millisecond."""
+        pauses = Pauses(self._clock, POLL_FIRST_S, POLL_LAST_S)
+        while not ready():
+            if until_s is not None and self.now_s() >= until_s:
+                return False
+            pauses.sleep()
+        return True
+
+    async def wait_async(self, ready: Ready, until_s: float | None) -> bool:
+        """Look every millisecond at first, then every ten."""
+        pauses = Pauses(self._clock, POLL_LAST_S, 10 * POLL_LAST_S)
+        while not ready():
+            if until_s is not None and self.now_s() >= until_s:
+                return False
+            await asyncio.sleep(pauses.next_s())
+        return True
+
+
+class StreamSignals:
+    """What one stream tells of.
+
+    Attributes:
+        room: An append may fit now.
+        durable: The durable offset moved.
+        tail: A record was appended.
+        work: Background work of the stream ended, one way or the other.
+        hydration: Bytes that were asked for came from another tier.
+        writer: Whose news they are; None for a stream that another process writes.
+    """
+
+    def __init__(self, clock: Clock, announcer: Announcer, *, readonly: bool) -> None:
+        def signal(news: int, recheck_s: float | None = None) -> Signal:
+            if readonly:
+                return PolledSignal(clock, announcer)
+            arm = functools.partial(self._arm, news)
+            return Signal(clock, announcer, arm, recheck_s=recheck_s)
+
+        self.writer: SegmentWriter | None = None
+        self._announcer = announcer
+        self.room = signal(ROOM, ROOM_RECHECK_S)
+        self.durable = signal(DURABLE)
+        self.tail = signal(TAIL)
+        self.work = (PolledSignal if readonly else Signal)(clock, announcer)
+        self.hydration = Signal(clock, announcer)
+
+    def _arm(self, news: int) -> None:
+        if self.writer is not None:
+            self._announcer.follow(self)
+            self.writer.watch(news)
+
+    def of_kind(self, kind: WouldBlockKind) -> tuple[Signal, ...]:
+        """The signals that can end a wait of a kind."""
+        return {
+            WouldBlockKind.FLUSH: (self.durable, self.room),
+            WouldBlockKind.HYDRATION: (self.hydration,),
+            WouldBlockKind.TAIL: (self.tail,),
+            WouldBlockKind.REMOTE: (self.work,),
+            WouldBlockKind.ROLLOVER: (self.work, self.room),
+        }.get(kind, (self.room,))
+
+    def on_news(self, news: int) -> None:
+        """Wake whoever waits for news of these kinds."""
+        for bit, signal in ((ROOM, self.room), (DURABLE, self.durable), (TAIL, self.tail)):
+            if news & bit:
+                signal.wake()
+
+    def wake(self) -> None:
+        """Have everybody look, e.g. because the stream was closed."""
+        for signal in (self.room, self.durable, self.tail, self.work, self.hydration):
+            signal.wake()
+
+
+class Announcer:
+    """The thread of a manager that tells Python what C threads did; there from the first wait on.
+
+    Attributes:
+        bell: What C threads ring.
+        work: Background work of any stream ended.
+        would_block: How often a call would have had to wait, by kind.
+    """
+
+    def __init__(self, clock: Clock, would_block: Counter[str]) -> None:
+        self.bell = Bell()
+        self.work = Signal(clock, self)
+        self.would_block = would_block
+        self._followed: set[StreamSignals] = set()
+        self._calls: list[Signal] = []
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def follow(self, signals: StreamSignals) -> None:
+        """Tell of a stream's news from now on."""
+        if signals not in self._followed:
+            self._followed.add(signals)
+            self._start()
+
+    def call(self, signal: Signal) -> None:
+        """Run a signal's callbacks, on this thread and not on the one that changed something."""
+        self._calls.append(signal)
+        self._start()
+        self.bell.ring()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None and not self._closed:
+                    self._thread = threading.Thread(
+                        target=self._run, name="aof2-announcer", daemon=True
+                    )
+                    self._thread.start()
+
+    def _run(self) -> None:
+        while self.bell.wait():
+            for signals in list(self._followed):
+                if signals.writer is not None:
+                    signals.on_news(signals.writer.take_news())
+            while self._calls:
+                self._calls.pop().run_callbacks()
+
+    def close(self) -> None:
+        """End the thread; again is harmless."""
+        with self._lock:
+            self._closed = True
+        self.bell.close()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
