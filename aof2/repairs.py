@@ -14,20 +14,17 @@ from dataclasses import dataclass
 
 from aof2._core import scan, seal
 from aof2._core.directory import Directory
-from aof2._core.manifest import RecordType
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig, Tier2Config
 from aof2.errors import ConfigError
-from aof2.manifest.chunkview import ChunkView, InspectedRecord, view_chunk
 from aof2.manifest.facts import FactFinder, Facts, Record, SegmentFacts, check_contiguous, hole
 from aof2.manifest.rebuild import (
     generation_records,
     highest_chunk,
-    manifest_directory,
     settle,
     write_aside,
 )
-from aof2.manifest.replay import chunk_ids
+from aof2.manifest.remains import Remains, read_remains
 from aof2.objectstore import ObjectStore, open_tier2
 from aof2.root import Root
 from aof2.streamdir import hot_name
@@ -35,7 +32,6 @@ from aof2.types import StreamIdentity
 
 LOGGER = logging.getLogger("aof2.tiered")
 POINTER_NAME = "current.sealed"
-NEVER = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +83,7 @@ def repair(
         StreamNotFound: there is no such stream.
         RootLocked: another process writes to the root.
         SegmentLost: offsets are in no copy; nothing was changed.
+        Fenced: another root wrote to tier 2 last; nothing was changed.
         Tier2Unavailable, Tier2Auth, FetchFailed: tier 2 could not be read; nothing was changed.
 
     Example:
@@ -131,8 +128,8 @@ class _Repair:
         hot, warm = directory.subdir("segments"), directory.subdir("warm")
         try:
             earlier = settle(directory, self._clock.now_ns())
-            old = _read_old(directory, self._identity)
-            facts = self._facts(hot, warm)
+            old = read_remains(directory, self._identity, self._store)
+            facts = self._facts(hot, warm, old)
             segments, head = self._chosen(facts, old, hot)
             self._kept = [*([earlier] if earlier else []), *self._set_aside(facts, segments, hot)]
             return self._swap(facts, segments, old, head)
@@ -140,12 +137,12 @@ class _Repair:
             for each in (hot, warm, directory):
                 each.close()
 
-    def _facts(self, hot: Directory, warm: Directory) -> Facts:
+    def _facts(self, hot: Directory, warm: Directory, old: Remains) -> Facts:
         finder = FactFinder(self._identity, verify=True)
         finder.take_hot(hot)
         finder.take_warm(warm)
         if self._store is not None:
-            finder.take_objects(self._store)
+            finder.take_objects(self._store, old.keys)
         self._reseal(finder, hot)
         return finder.facts
 
@@ -165,7 +162,7 @@ class _Repair:
             )
 
     def _chosen(
-        self, facts: Facts, old: _Old, hot: Directory
+        self, facts: Facts, old: Remains, hot: Directory
     ) -> tuple[list[SegmentFacts], list[Record]]:
         """The segments of the new manifest: contiguous, and as far as anything says they went.
 
@@ -201,12 +198,12 @@ class _Repair:
         self,
         facts: Facts,
         segments: list[SegmentFacts],
-        old: _Old,
+        old: Remains,
         head: list[Record],
     ) -> RepairReport:
         directory, identity = self._directory, self._identity
         epoch = max([identity.epoch, old.epoch, *(s.epoch for s in segments)])
-        first_chunk = max(highest_chunk(directory), self._published_chunk()) + 1
+        first_chunk = max(highest_chunk(directory), old.published_chunk) + 1
         text = f"repaired: {len(segments)} segments, from their copies"
         records = generation_records(segments, old.trimmed, text)
         write_aside(
@@ -228,7 +225,7 @@ class _Repair:
             sealed_offset=max(last, old.sealed_offset) if head else last,
             first_chunk=first_chunk,
             kept=tuple(kept),
-            notes=(*facts.notes, *self._notes),
+            notes=(*old.notes, *facts.notes, *self._notes),
         )
         LOGGER.info(
             "the manifest of stream %s was made again: %d segments, offsets %d to %d",
@@ -256,78 +253,6 @@ class _Repair:
                     yield kept
         finally:
             quarantine.close()
-
-    def _published_chunk(self) -> int:
-        """Highest chunk that the bucket holds of this stream."""
-        return 0
-
-
-@dataclass(frozen=True)
-class _Old:
-    """What the records of the old manifest that can still be read say.
-
-    Attributes:
-        trimmed: Offset below which the stream was trimmed.
-        first_offset: Where the oldest sealed segment begins that was not trimmed as a whole; far
-            beyond everything without one.
-        sealed_offset: Where the newest sealed segment ends.
-        epoch: Highest epoch of a chunk.
-        last_id: Id of the newest sealed segment.
-        last: The records that opened and sealed it.
-    """
-
-    trimmed: int = 0
-    first_offset: int = NEVER
-    sealed_offset: int = 0
-    epoch: int = 0
-    last_id: int = 0
-    last: tuple[Record, ...] = ()
-
-
-def _read_old(stream: Directory, identity: StreamIdentity) -> _Old:
-    try:
-        manifest = manifest_directory(stream)
-    except FileNotFoundError:
-        return _Old()
-    try:
-        views = [view_chunk(manifest, identity, chunk_id) for chunk_id in chunk_ids(manifest)]
-    finally:
-        manifest.close()
-    found: list[ChunkView] = [view for view in views if view is not None]
-    records = [record for view in found for record in view.records]
-    trims = [r.fields["before_offset"] for r in records if r.type == RecordType.TRIMMED.name]
-    seals = [r for r in records if r.type == RecordType.SEAL_SEGMENT.name]
-    last = max(seals, key=lambda r: r.offset, default=None)
-    trimmed = max(trims, default=0)
-    return _Old(
-        trimmed=trimmed,
-        first_offset=_first_offset(records, trimmed),
-        sealed_offset=0 if last is None else last.offset,
-        epoch=max((view.info.epoch or 0 for view in found), default=0),
-        last_id=0 if last is None else last.segment_id,
-        last=() if last is None else _opened_and_sealed(records, last),
-    )
-
-
-def _first_offset(records: list[InspectedRecord], trimmed: int) -> int:
-    ends = {r.segment_id: r.offset for r in records if r.type == RecordType.SEAL_SEGMENT.name}
-    bases = [
-        r.fields["base_offset"]
-        for r in records
-        if r.type == RecordType.SEGMENT_OPENED.name and ends.get(r.segment_id, 0) > trimmed
-    ]
-    return min(bases, default=NEVER)
-
-
-def _opened_and_sealed(records: list[InspectedRecord], last: InspectedRecord) -> tuple[Record, ...]:
-    opened = [
-        r
-        for r in records
-        if r.type == RecordType.SEGMENT_OPENED.name and r.segment_id == last.segment_id
-    ]
-    if not opened:
-        return ()
-    return tuple((RecordType[r.type], r.segment_id, r.offset, r.fields) for r in (opened[-1], last))
 
 
 def _pointer_end(hot: Directory, identity: StreamIdentity) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -163,24 +163,28 @@ class FactFinder:
 
     # --- objects --------------------------------------------------------------------------------
 
-    def take_objects(self, store: ObjectStore) -> None:
+    def take_objects(self, store: ObjectStore, recorded: Mapping[int, str]) -> None:
         """Take in the objects: one listing, and three small requests for each.
 
-        Where several objects hold a segment, the one that is the warm file's bytes is taken, else
-        that of the highest epoch.
+        Where several objects hold a segment, the one that was recorded is taken, else the one that
+        is the warm file's bytes, else that of the highest epoch.
+
+        Args:
+            recorded: Keys by segment, as far as records tell.
         """
+        chosen = set(recorded.values())
         place = f"{self._identity.directory}/{self._identity.uuid.hex()}/seg/"
         listed: list[tuple[int, ObjectInfo]] = []
         for info in store.list(place):
             match = _OBJECT.fullmatch(info.key[len(place) :])
             if match is not None:
                 listed.append((int(match[3], 16), info))
-        listed.sort(key=lambda entry: (-entry[0], entry[1].key))
+        listed.sort(key=lambda e: (e[1].key not in chosen, -e[0], e[1].key))
         with ThreadPoolExecutor(OBJECTS_AT_ONCE, thread_name_prefix="aof2-repair") as pool:
             looked = pool.map(lambda entry: self._open_object(store, entry[1]), listed)
             for found in looked:
                 if found is not None:
-                    self._take_object(store, *found)
+                    self._take_object(store, *found, chosen)
 
     def _open_object(
         self, store: ObjectStore, info: ObjectInfo
@@ -195,14 +199,19 @@ class FactFinder:
         return segment, info
 
     def _take_object(
-        self, store: ObjectStore, segment: CompressedSegment, info: ObjectInfo
+        self,
+        store: ObjectStore,
+        segment: CompressedSegment,
+        info: ObjectInfo,
+        chosen: set[str],
     ) -> None:
         facts = self._facts_of(segment, segment.segment_id)
         if facts is None:
             return
         crc64 = info.crc64 if info.crc64 is not None else _object_crc64(store, info)
-        is_warm = facts.warm is not None and facts.warm.crc64 in (crc64, 0)
-        if facts.cold is None or (is_warm and facts.warm and facts.cold.crc64 != facts.warm.crc64):
+        cold, warm = facts.cold, facts.warm
+        is_warm = warm is not None and warm.crc64 == crc64
+        if cold is None or (is_warm and cold.crc64 != crc64 and cold.key not in chosen):
             facts.cold = ColdCopy(info.key, info.size, crc64, info.etag, segment.table_bytes)
             facts.raw_crc64 = segment.raw_crc64
 

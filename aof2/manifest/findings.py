@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from aof2._core.checksum import crc64nvme
+from aof2._core.chunk_read import CHUNK_BYTES_MAX
 from aof2._core.directory import Directory
 from aof2.errors import TierError
+from aof2.manifest.bucket import BucketKeys
+from aof2.manifest.replay import chunk_name
 from aof2.manifest.rows import SegmentRow
 from aof2.objectstore import ObjectStore
 from aof2.streamdir import hot_name, warm_name
+from aof2.types import StreamIdentity
 
 LOGGER = logging.getLogger("aof2.tiered")
 ERROR = "error"
@@ -79,6 +84,35 @@ def check_objects(rows: list[SegmentRow], store: ObjectStore) -> Iterator[Findin
         for found in pool.map(lambda row: _check_object(row, store), named):
             if found is not None:
                 yield found
+
+
+def check_published(
+    manifest: Directory, identity: StreamIdentity, sealed: set[int], store: ObjectStore
+) -> Iterator[Finding]:
+    """Compare the sealed chunks that are here with those in the bucket: a listing, a HEAD each.
+
+    A replaced writer may have left another chunk of the same number; one that is ours is enough.
+    """
+    keys = BucketKeys(identity)
+    published: dict[int, list[str]] = {}
+    try:
+        for number, epoch in keys.list_manifest(store).chunks:
+            published.setdefault(number, []).append(keys.chunk(number, epoch))
+    except TierError as error:
+        yield Finding(ERROR, store.describe(), f"cannot be listed: {error}")
+        return
+    for chunk_id in sorted(sealed & published.keys()):
+        data = manifest.read(chunk_name(chunk_id), limit=CHUNK_BYTES_MAX)
+        ours = (len(data), crc64nvme(data))
+        found = [store.head(key) for key in published[chunk_id]]
+        same = [f for f in found if f is not None and (f.size, f.crc64 or ours[1]) == ours]
+        if not same:
+            yield Finding(
+                ERROR,
+                published[chunk_id][-1],
+                "the published chunk differs from the one here",
+                chunk_id=chunk_id,
+            )
 
 
 def _check_object(row: SegmentRow, store: ObjectStore) -> Finding | None:

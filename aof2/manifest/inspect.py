@@ -12,7 +12,14 @@ from aof2._core.manifest import decode
 from aof2.config import Tier2Config
 from aof2.errors import CorruptionError, FormatError, ManifestCorrupt, StreamNotFound
 from aof2.manifest.chunkview import CORRUPT, ChunkInfo, ChunkView, InspectedRecord, view_chunk
-from aof2.manifest.findings import ERROR, WARNING, Finding, check_files, check_objects
+from aof2.manifest.findings import (
+    ERROR,
+    WARNING,
+    Finding,
+    check_files,
+    check_objects,
+    check_published,
+)
 from aof2.manifest.index import Index
 from aof2.manifest.mirror import MIRROR_NAME, differences, read_mirror
 from aof2.manifest.rebuild import manifest_directory
@@ -189,6 +196,7 @@ class ManifestInspector:
         beside: list[Finding] = list(check_files(rows, self._hot, self._warm))
         if self._store is not None:
             beside += check_objects(rows, self._store)
+            found += check_published(self._manifest, self.identity, fold.sealed, self._store)
         if fold.broken:
             # The records that would explain it may be among those that cannot be read.
             beside = [Finding(WARNING, f.place, f.text, f.chunk_id, f.segment_id) for f in beside]
@@ -222,12 +230,14 @@ class _Fold:
     Attributes:
         index: What the records said.
         last: The newest chunk.
+        sealed: Numbers of the chunks that are sealed and good.
         broken: True once something was missing or damaged.
     """
 
     def __init__(self, stop: int | None = None) -> None:
         self.index = Index()
         self.last: ChunkInfo | None = None
+        self.sealed: set[int] = set()
         self.broken = False
         self._stop = stop
 
@@ -237,6 +247,8 @@ class _Fold:
             yield from self._check_chunk(view.info)
             yield from self._check_records(view)
             self.last = view.info
+            if view.info.state == SEALED:
+                self.sealed.add(view.info.chunk_id)
 
     def _break(self, info: ChunkInfo, text: str, position: int | None = None) -> Finding:
         self.broken = True

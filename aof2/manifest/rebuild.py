@@ -53,7 +53,7 @@ def settle(stream: Directory, now_ns: int) -> str | None:
     """
     names = stream.names()
     if ASIDE in names:
-        _remove(stream, ASIDE)
+        remove_aside(stream)
     if DECIDED not in names:
         return None
     kept = None
@@ -71,14 +71,15 @@ def settle(stream: Directory, now_ns: int) -> str | None:
     return kept
 
 
-def _remove(stream: Directory, name: str) -> None:
-    child = stream.subdir(name)
+def remove_aside(stream: Directory) -> None:
+    """Remove what was being written aside."""
+    child = stream.subdir(ASIDE)
     try:
         for entry in child.names():
             child.unlink(entry)
     finally:
         child.close()
-    stream.rmdir(name)
+    stream.rmdir(ASIDE)
 
 
 def highest_chunk(stream: Directory) -> int:
@@ -118,7 +119,7 @@ def write_aside(
         OSError: the disk fails or is full; nothing was changed.
     """
     if stream.exists(ASIDE):
-        _remove(stream, ASIDE)
+        remove_aside(stream)
     aside = stream.subdir(ASIDE, create=True)
     try:
         prepare(

@@ -48,7 +48,7 @@ def stand_in(
     finder.take_hot(hot)
     finder.take_warm(warm)
     if store is not None:
-        finder.take_objects(store)
+        finder.take_objects(store, {})
     made = StandIn(manifest, identity, time=TimeSource(), chunk_bytes=CHUNK_BYTES, readonly=True)
     try:
         made.index = index_of(_records(finder.facts))

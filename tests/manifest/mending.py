@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import aof2
+from aof2 import ManifestInspector
 from aof2._core.directory import Directory
+from aof2._core.manifest import RecordType
+from aof2.clock import Clock
+from aof2.manifest.claims import claim
 from aof2.manifest.log import Manifest
+from aof2.manifest.publish import Publisher
+from aof2.manifest.published import find_end, read_hint
 from aof2.manifest.replay import chunk_name
+from aof2.objectstore import LocalStore
+from aof2.root import Root
 from aof2.types import StreamIdentity
 
 COUNT = 600
@@ -35,6 +44,44 @@ def written(root: Path, tier2: Path | None, count: int = COUNT) -> None:
                 log.seal()
         manager.drain("local" if tier2 is None else "remote")
         log.append(payload(count))
+
+
+def publish(root: Path, tier2: Path, *, root_id: bytes | None = None, take: int = 100) -> int:
+    """Publish sealed chunks of a closed stream; returns the newest one's number.
+
+    Args:
+        root_id: Another root claims the stream.
+        take: At most so many chunks.
+    """
+    held = Root(str(root), Clock(), readonly=True)
+    directory, identity = held.open_stream("orders")
+    if root_id is not None:
+        identity = dataclasses.replace(identity, root_id=root_id)
+    with LocalStore(str(tier2)) as store:
+        head = find_end(store, identity, read_hint(store, identity))
+        known = 0 if head is None else head.epoch
+        epoch = claim(store, identity, hint=known, nonce=bytes([known] * 16), claimed_ns=1)
+        publisher = Publisher.begin(store, identity, epoch, head)
+        sealed = [c for c in ManifestInspector(root, "orders").chunks() if c.state == "sealed"]
+        for chunk in sealed[:take]:
+            publisher.publish_chunk(Path(chunk.path).read_bytes())
+        publisher.confirm()
+        publisher.write_head()
+    directory.close()
+    held.close()
+    return publisher.next_chunk - 1
+
+
+def trim(root: Path, before: int) -> None:
+    """Append to the manifest of a closed stream that it was trimmed."""
+    held = Root(str(root), Clock(), readonly=True)
+    directory, identity = held.open_stream("orders")
+    records = directory.subdir("manifest")
+    manifest = Manifest.open(records, identity, chunk_bytes=16 << 10)
+    manifest.append(RecordType.TRIMMED, 0, before, before_offset=before)
+    manifest.close()
+    for each in (records, directory, held):
+        each.close()
 
 
 def place(root: Path, name: str = "") -> Path:

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from lives import append_all, lives, open_manifest
-from mending import DAMAGE, place, written
+from mending import DAMAGE, place, publish, written
 from mending import SMALL as CONFIG
 
 import aof2
@@ -192,6 +192,17 @@ def test_objects_that_are_missing_or_differ_are_found(stream):
     assert "missing in the bucket" in found[str(first.relative_to(tier2))]
     assert "bytes with crc64" in found[str(second.relative_to(tier2))]
     assert errors(root, None) == []
+
+
+def test_published_chunks_are_compared_with_those_here(stream):
+    """Goal: the bucket holds the same manifest. Method: publish, check, change a published one."""
+    root, tier2 = stream
+    assert publish(root, tier2) > 2
+    assert findings(root, tier2) == []
+    path = sorted(tier2.rglob("*.mlog"))[1]
+    path.write_bytes(path.read_bytes()[:-1])
+    (found,) = findings(root, tier2)
+    assert (found.chunk_id, found.place) == (2, str(path.relative_to(tier2)))
 
 
 def test_a_record_that_cannot_follow_is_found_at_its_place(empty):
