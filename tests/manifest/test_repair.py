@@ -215,7 +215,7 @@ def test_a_repair_takes_what_was_published_into_account(cold):
     assert report.first_chunk > number
     assert report.notes == ()
     with aof2.ManifestInspector(root, "orders", tier2=tier2) as inspector:
-        assert inspector.keys() == keys
+        assert sorted(inspector.keys()) == sorted(keys)
         assert inspector.check() == []
 
 
