@@ -135,6 +135,8 @@ cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
 cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
 # Take the turn to change the ring, which keeps puts out; False when there is no next one.
 cdef bint hot_begin_swap(HotLog *log) noexcept nogil
+# Take the same turn for a close: what is put from here on would not be flushed any more.
+cdef void hot_begin_close(HotLog *log) noexcept nogil
 # Give the turn back without a change.
 cdef void hot_end_swap(HotLog *log) noexcept nogil
 # Use the next ring from now on, and end the turn; everything in the old one must be written out.

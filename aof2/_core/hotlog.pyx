@@ -226,6 +226,15 @@ cdef bint hot_begin_swap(HotLog *log) noexcept nogil:
     return begun
 
 
+cdef void hot_begin_close(HotLog *log) noexcept nogil:
+    pthread_mutex_lock(&log.lock)
+    while log.swapping or log.ring_building:
+        pthread_cond_wait(&log.change, &log.lock)
+    log.swapping = True
+    log.ring_limit = 0
+    pthread_mutex_unlock(&log.lock)
+
+
 cdef void hot_end_swap(HotLog *log) noexcept nogil:
     pthread_mutex_lock(&log.lock)
     log.swapping = False

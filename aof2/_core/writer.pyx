@@ -29,6 +29,7 @@ from aof2._core.hotlog cimport (
     HotLog,
     PUT_OK,
     hot_announce,
+    hot_begin_close,
     hot_begin_swap,
     hot_build_ring,
     hot_end_swap,
@@ -197,8 +198,7 @@ cdef class SegmentWriter(WriterGauges):
         """Start block of the next, END in this, and the next is active; a PutStatus."""
         cdef HotFile *file
         cdef HotFile *old = self.log.active
-        # The next file begins up to a page behind the END. What lies there in the ring must be
-        # written out before it is overwritten.
+        # The next file begins up to a page behind the END; what the ring has there must be out.
         cdef int status = hot_refresh(self.log, END_BYTES + PAGE_BYTES)
         if status != PUT_OK:
             return status
@@ -365,19 +365,20 @@ cdef class SegmentWriter(WriterGauges):
         """In a forked child: every later call raises `ForkedHandle`."""
         self.log.state = HOT_FORKED
         self.log.file_limit = 0
-        self.log.header = NULL
-        self.log.ring = NULL
+        self.log.header, self.log.ring = NULL, NULL
         self.log.threads = False
 
     def close(self):
         """Flush, state the durable position in the file, stop the threads; again is harmless.
 
-        A poisoned or forked writer only stops. The ring is removed: the segment files have
-        everything.
+        A poisoned or forked writer only stops. The ring is removed: the files have everything.
         """
         cdef HotLog *log = self.log
         cdef int error = 0
         if log.state == HOT_OPEN:
+            # An append under way ends before this thread has the GIL again; later ones find no room.
+            with nogil:
+                hot_begin_close(log)
             if log.header != NULL:
                 with nogil:
                     error = hot_flush(log, log.tail, log.next_offset,
@@ -386,6 +387,7 @@ cdef class SegmentWriter(WriterGauges):
                         error = hot_confirm(log)
             if error == 0:
                 log.state = HOT_CLOSED
+            hot_end_swap(log)
         log.file_limit = 0
         if log.state != HOT_FORKED:
             with nogil:
