@@ -147,6 +147,10 @@ class WriterHost:
             stream=self._stream.name,
         )
 
+    def on_admitted(self, waited_s: float) -> None:
+        """An append that had to wait found room."""
+        self._context.meters.admission.record(waited_s)
+
     def on_news(self, news: int) -> None:
         """Wake whoever waits for a record, on the thread that appended it."""
         self._stream.signals.on_news(news)

@@ -208,7 +208,7 @@ cdef class Appender(Durability):
         cdef uint64_t total, seen
         cdef int64_t began = monotonic_ns()
         cdef int status
-        cdef bint told = False
+        cdef bint told = False, waited = False
         if batch is None:
             total = FRAME_HEADER_BYTES + (8 if ext_id is not None else 0) + n
         else:
@@ -219,12 +219,15 @@ cdef class Appender(Durability):
             seen = self.log.changes
             status = self._put(data, n, batch, ext_id, after)
             if status == PUT_OK:
+                if waited:
+                    self.host.on_admitted((monotonic_ns() - began) * 1e-9)
                 return 0
             kind = self._remedy(status, pad8(total), nowait)
             if kind is None:
                 continue
             if nowait:
                 raise self.host.on_blocked(kind, pad8(total))
+            waited = True
             self._pause(kind, began, timeout, seen, &told)
 
     cdef object _remedy(self, int status, uint64_t total, bint nowait):

@@ -9,6 +9,7 @@ What the writer cannot decide it asks its host, which has these methods:
   one, and say what the append waits for, or raise `StorageFull`.
 * `on_blocked(kind, frame_bytes) -> WouldBlock`: what an append that may not wait raises.
 * `on_waiting(kind, waited_s)`: a blocking call has waited for so long that it is worth a warning.
+* `on_admitted(waited_s)`: an append that had to wait found room.
 * `on_news(news)`: what `watch` was called for has happened, on this thread.
 * `on_ring(ring_bytes)`: the landing ring has a new size.
 """
@@ -371,12 +372,11 @@ cdef class SegmentWriter(WriterGauges):
     def close(self):
         """Flush, state the durable position in the file, stop the threads; again is harmless.
 
-        A poisoned or forked writer only stops. The ring is removed: the files have everything.
-        """
+        A poisoned or forked writer only stops. The ring is removed: the files have everything."""
         cdef HotLog *log = self.log
         cdef int error = 0
         if log.state == HOT_OPEN:
-            # An append under way ends before this thread has the GIL again; later ones find no room.
+            # An append under way ends before the GIL is here again; later ones find no room.
             with nogil:
                 hot_begin_close(log)
             if log.header != NULL:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,27 @@ def test_a_snapshot_cannot_be_changed_and_lists_all_its_samples(tmp_path):
     assert Sample("aof_next_offset", "gauge", {"stream": "b"}, 1) in samples
     plain = [f for f in dataclasses.fields(found) if not f.metadata["label"]]
     assert sum(1 for sample in samples if not sample.labels) == len(plain)
+
+
+def test_waits_are_counted_and_timed_only_when_there_are_any(tmp_path):
+    """Goal: the append path pays for no counter. Method: a first append, which waits for a segment,
+    and one told that it would have to; then many that do neither."""
+    gate = threading.Event()
+    with aof2.open(tmp_path) as manager:
+        manager._coordinator.before = lambda command: gate.wait(20)
+        log = manager.stream("s")
+        with pytest.raises(aof2.WouldBlock):
+            log.append_nowait(b"x")
+        assert manager.metrics().would_block == {"rollover": 1}
+        assert manager.metrics().admission_wait.count == 0
+        threading.Timer(0.05, gate.set).start()
+        log.append(b"x")
+        for _ in range(100):
+            log.append(b"x")
+        found = manager.metrics()
+    assert found.admission_wait.count == 1
+    assert found.admission_wait.sum_s >= 0.01
+    assert found.would_block == {"rollover": 1}
 
 
 def test_a_readonly_manager_tells_what_it_sees(tmp_path):
