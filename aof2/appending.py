@@ -72,7 +72,7 @@ class Appending(Flushing):
             attempt = functools.partial(self.append_nowait, payload, ext_id=ext_id)
             offset = await self._wait_for_room(attempt, blocked, timeout)
         if durable:
-            await self.wait_async(offset, "local", timeout=timeout)
+            await self._suspend_durable(offset + 1, timeout)
         elif TURNS.is_due(self._clock.monotonic_s()):
             await TURNS.give()
         return offset
@@ -235,7 +235,7 @@ class Appending(Flushing):
         except WouldBlock as blocked:
             span = await self._wait_for_room(attempt, blocked, timeout)
         if durable and span:
-            await self.wait_async(span[-1], "local", timeout=timeout)
+            await self._suspend_durable(span.stop, timeout)
         elif TURNS.is_due(self._clock.monotonic_s()):
             await TURNS.give()
         return span

@@ -78,12 +78,13 @@ class Draining:
             yield functools.partial(log._drained, level)
         self._coordinator.kick(hasten=True)
         wanted = (Rollover, Compress) if level == "local" else (Rollover, Compress, Upload)
+        kind = WouldBlockKind.REMOTE if level == "remote" else WouldBlockKind.ROLLOVER
         yield lambda: Wait(
             self._context.announcer.work,
             lambda: self._settled(wanted),
-            WouldBlockKind.REMOTE if level == "remote" else WouldBlockKind.ROLLOVER,
+            kind,
             "background work has not settled yet",
-            self._not_drained,
+            lambda: self._not_drained(kind),
         )
 
     def _settled(self, wanted: tuple[type[Command], ...]) -> bool:
@@ -99,11 +100,11 @@ class Draining:
                 return False
         return True
 
-    def _not_drained(self) -> WaitTimeout:
+    def _not_drained(self, kind: WouldBlockKind) -> WaitTimeout:
         errors = [str(s.last_error) for s in self._instances.values() if s.last_error is not None]
         return WaitTimeout(
             "background work has not settled yet"
             + (f"; last failure: {errors[0]}" if errors else ""),
-            kind=WouldBlockKind.REMOTE,
+            kind=kind,
             path=self.root,
         )

@@ -71,9 +71,20 @@ class Flushing(StreamHandle):
     ) -> None:
         """Like `wait`, without blocking the event loop."""
         upto = self._upto(offset, level)
+        if level == "local":
+            await self._suspend_durable(upto, timeout)
+        else:
+            until_s = self._until(timeout)
+            start = functools.partial(self._remote, upto)
+            await (await retried_async(start, until_s)).suspend(until_s)
+
+    async def _suspend_durable(self, upto: int, timeout: Timeout) -> None:
+        """Like `_durable(upto).suspend(...)`, with as little around it as can be: thousands of
+        coroutines come here for each sync."""
+        ready = functools.partial(self._writer().is_durable, upto)
         until_s = self._until(timeout)
-        start = functools.partial(self._durable if level == "local" else self._remote, upto)
-        await (await retried_async(start, until_s)).suspend(until_s)
+        if not await self._instance.signals.durable.wait_async(ready, until_s):
+            raise self._not_yet(upto, "local")
 
     def _durable(self, upto: int) -> Wait:
         return Wait(

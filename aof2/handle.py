@@ -108,6 +108,7 @@ class StreamHandle:
     def _mark_forked(self) -> None:
         """In a forked child: reading is the parent's too, its descriptors may change under it."""
         self._forked = self._instance.forked = True
+        self._instance.signals.abandon()
 
     def _close(self) -> None:
         """Called by the manager, once the writer is closed."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
 import threading
+import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -76,6 +78,7 @@ class AofManager(Observing, Draining):
         self._instances: dict[str, StreamInstance] = {}
         self._lock = threading.RLock()
         self._executor: ThreadPoolExecutor | None = None
+        self._executor_lock = threading.Lock()
         self._closed = False
         self._forked = False
         size_limits(config)
@@ -283,6 +286,19 @@ class AofManager(Observing, Draining):
             LOGGER.error("while undoing a failed open: %s", failure, extra={"event": "undo"})
         self._root.undo()
 
+    def _pending(self) -> list[str]:
+        """What a close has to finish, or leaves to the next open."""
+        found = []
+        for name, stream in self._instances.items():
+            counts = {
+                "records not durable": stream.next_offset - stream.durable_offset,
+                "segments to seal": sum(u.ended for u in stream.unsealed()),
+                "to compress": len(stream.to_compress),
+                "to upload": len(stream.to_upload) if stream.cold is not None else 0,
+            }
+            found += [f"{name}: {n} {what}" for what, n in counts.items() if n]
+        return found
+
     def __enter__(self) -> AofManager:
         return self
 
@@ -314,7 +330,8 @@ class AofManager(Observing, Draining):
 
     def _pool(self) -> ThreadPoolExecutor:
         """The threads that read other tiers and open streams for those who may not block."""
-        with self._lock:
+        # Not the lock that is held while a stream is recovered.
+        with self._executor_lock:
             self._check_open()
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(4, thread_name_prefix="aof2-fetch")
@@ -338,3 +355,20 @@ def _forked_child() -> None:
 
 
 os.register_at_fork(after_in_child=_forked_child)
+
+
+def _close_at_exit() -> None:
+    """Close what a program left open, so that the next open has nothing to recover."""
+    for manager in list(_LIVE):
+        try:
+            warnings.warn(
+                f"{manager!r} was not closed before the interpreter's exit, which closes it now; "
+                f"pending: {', '.join(manager._pending()) or 'nothing'}",
+                ResourceWarning,
+                stacklevel=1,
+            )
+        finally:
+            manager.close()
+
+
+atexit.register(_close_at_exit)

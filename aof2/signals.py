@@ -219,6 +219,10 @@ class Signal:
         """No coroutine of this loop waits any more."""
         self._loops.pop(loop, None)
 
+    def abandon(self) -> None:
+        """Forget everybody, without the locks that their threads may have held."""
+        self._threads, self._loops, self._callbacks = set(), {}, []
+
     def add_callback(self, work: Callable[[], object]) -> Callable[[], None]:
         """Have `work` called on the announcer's thread at each wake; returns what ends that."""
         self._callbacks.append(work)
@@ -318,8 +322,16 @@ class StreamSignals:
 
     def wake(self) -> None:
         """Have everybody look, e.g. because the stream was closed."""
-        for signal in (self.room, self.durable, self.tail, self.work, self.hydration):
+        for signal in self._all():
             signal.wake()
+
+    def abandon(self) -> None:
+        """In a forked child: whoever waited does so in the parent."""
+        for signal in self._all():
+            signal.abandon()
+
+    def _all(self) -> tuple[Signal, ...]:
+        return self.room, self.durable, self.tail, self.work, self.hydration
 
 
 class Announcer:

@@ -51,7 +51,7 @@ def deadline(clock: Clock, timeout: Timeout, default_s: float | None) -> float |
     return None if limit_s is None else clock.monotonic_s() + limit_s
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wait:
     """Something that a call waits for, in each of its three forms.
 

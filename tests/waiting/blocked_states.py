@@ -1,0 +1,214 @@
+"""Real states in which each operation of the interface has to wait, and how to end them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import aof2
+from aof2._core import posix
+from aof2.coordinator.commands import Compress, Prepare, Rollover, Upload
+
+KIB = 1024
+RECORD = bytes(1000)
+HOUR = aof2.FlushConfig(ring_bytes=64 * KIB, interval_s=3600)
+
+
+class Held:
+    """Something that is held until `release`."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def __call__(self, *_: object) -> int:
+        self.event.wait(30)
+        return 0
+
+    def release(self) -> None:
+        self.event.set()
+
+
+Blocked = tuple[Any, Held]
+"""The object whose operation has to wait, and what holds it."""
+
+
+@contextmanager
+def device_held(root: Path, *operations: str) -> Iterator[tuple[aof2.AofManager, aof2.Aof, Held]]:
+    """Threads of the library wait in a system call."""
+    held, main = Held(), threading.main_thread()
+
+    def hook(operation: str, *_: object) -> int:
+        on_main = threading.current_thread() is main
+        return held() if operation in operations and not on_main else 0
+
+    with aof2.open(root, config=aof2.AofManagerConfig(flush=HOUR)) as manager:
+        log = manager.stream("a")
+        log.append(b"first", durable=True)
+        before = posix.set_seam_hook(hook)
+        try:
+            yield manager, log, held
+        finally:
+            held.release()
+            posix.set_seam_hook(before)
+
+
+@contextmanager
+def ring_full(root: Path) -> Iterator[Blocked]:
+    """An append finds no room in the landing ring."""
+    with device_held(root, "pwrite", "fdatasync") as (_, log, held):
+        try:
+            while True:
+                log.append_nowait(RECORD)
+        except aof2.WouldBlock:
+            pass
+        yield log, held
+
+
+@contextmanager
+def sync_held(root: Path) -> Iterator[Blocked]:
+    """Nothing becomes durable."""
+    with device_held(root, "fdatasync") as (_, log, held):
+        log.append(RECORD)
+        yield log, held
+
+
+@contextmanager
+def command_held(root: Path, kind: type, **options: Any) -> Iterator[tuple[Any, Any, Held]]:
+    """Commands of a kind do not run."""
+    held = Held()
+    with aof2.open(root, **options) as manager:
+        coordinator = manager._coordinator
+        coordinator.before = lambda command: held() if isinstance(command, kind) else None
+        try:
+            yield manager, manager.stream("a"), held
+        finally:
+            held.release()
+
+
+@contextmanager
+def no_segment(root: Path) -> Iterator[Blocked]:
+    """An append finds no segment."""
+    with command_held(root, Prepare) as (_, log, held):
+        yield log, held
+
+
+@contextmanager
+def seal_held(root: Path) -> Iterator[Blocked]:
+    """A seal is not acknowledged."""
+    with command_held(root, Rollover) as (_, log, held):
+        log.append(RECORD)
+        yield log, held
+
+
+@contextmanager
+def upload_held(root: Path) -> Iterator[Blocked]:
+    """Nothing reaches tier 2."""
+    with command_held(root, Upload, tier2=root / "cold") as (_, log, held):
+        log.append(RECORD)
+        yield log, held
+
+
+@contextmanager
+def compression_held(root: Path) -> Iterator[Blocked]:
+    """Background work does not settle."""
+    with command_held(root, Compress) as (manager, log, held):
+        log.append(RECORD)
+        log.seal()
+        yield manager, held
+
+
+@contextmanager
+def tail(root: Path) -> Iterator[Blocked]:
+    """A reader is at the end; the release is an append."""
+    with aof2.open(root) as manager:
+        log = manager.stream("a")
+        held = Held()
+        held.release = lambda: log.append(RECORD)  # type: ignore[method-assign]
+        yield log.reader(follow=True), held
+
+
+@contextmanager
+def cold(root: Path, choose: Callable[[aof2.Aof], Any]) -> Iterator[Blocked]:
+    """Every record is in tier 2 only, and the threads that fetch are busy."""
+    held = Held()
+    with aof2.open(root) as manager:
+        log = manager.stream("a")
+        log.append(RECORD)
+        log.seal()
+        instance = manager._instances["a"]
+        instance.nearest = lambda segment_id: aof2.Tier.COLD  # type: ignore[method-assign]
+        instance.lowest = lambda: aof2.Tier.COLD  # type: ignore[method-assign]
+        for _ in range(4):
+            manager._pool().submit(held)
+        try:
+            yield choose(log), held
+        finally:
+            held.release()
+
+
+@contextmanager
+def cold_get(root: Path) -> Iterator[Blocked]:
+    """`get` of a record in tier 2."""
+    with cold(root, lambda log: log) as blocked:
+        yield blocked
+
+
+@contextmanager
+def cold_read(root: Path) -> Iterator[Blocked]:
+    """A reader whose next record is in tier 2."""
+    with cold(root, lambda log: log.reader()) as blocked:
+        yield blocked
+
+
+@contextmanager
+def recovery(root: Path) -> Iterator[Blocked]:
+    """Another thread is opening a stream."""
+    with aof2.open(root) as manager:
+        held, taken = Held(), threading.Event()
+
+        def hold() -> None:
+            with manager._lock:
+                taken.set()
+                held()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        taken.wait(10)
+        try:
+            yield manager, held
+        finally:
+            held.release()
+            thread.join()
+
+
+KIND = aof2.WouldBlockKind
+LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
+PACKED = (RECORD, np.array([1000], np.int32))
+
+STATES: list[tuple[str, Any, tuple[Any, ...], aof2.WouldBlockKind, type[Exception]]] = [
+    ("Aof.append", ring_full, (RECORD,), KIND.FLUSH, aof2.WaitTimeout),
+    ("Aof.append", no_segment, (RECORD,), KIND.ROLLOVER, aof2.WaitTimeout),
+    ("Aof.append_many", ring_full, ([RECORD],), KIND.FLUSH, aof2.WaitTimeout),
+    ("Aof.append_many", no_segment, ([RECORD],), KIND.ROLLOVER, aof2.WaitTimeout),
+    ("Aof.append_packed", ring_full, PACKED, KIND.FLUSH, aof2.WaitTimeout),
+    ("Aof.append_packed", no_segment, PACKED, KIND.ROLLOVER, aof2.WaitTimeout),
+    ("Aof.flush", sync_held, (), KIND.FLUSH, aof2.NotYetDurable),
+    ("Aof.wait", sync_held, (1,), KIND.FLUSH, aof2.NotYetDurable),
+    ("Aof.wait", upload_held, (0, "remote"), KIND.REMOTE, aof2.NotYetDurable),
+    ("Aof.seal", seal_held, (), KIND.ROLLOVER, aof2.WaitTimeout),
+    ("Aof.get", cold_get, (0,), KIND.HYDRATION, aof2.WaitTimeout),
+    ("AofReader.read", tail, (), KIND.TAIL, aof2.WaitTimeout),
+    ("AofReader.read", cold_read, (), KIND.HYDRATION, aof2.WaitTimeout),
+    ("AofReader.read_batch", tail, (100,), KIND.TAIL, aof2.WaitTimeout),
+    ("AofReader.read_batch", cold_read, (), KIND.HYDRATION, aof2.WaitTimeout),
+    ("AofReader.seek", cold_read, (LONG_AGO,), KIND.HYDRATION, aof2.WaitTimeout),
+    ("AofManager.stream", recovery, ("b",), KIND.HYDRATION, aof2.WaitTimeout),
+    ("AofManager.drain", compression_held, (), KIND.ROLLOVER, aof2.WaitTimeout),
+]
+"""Operation, state, arguments, kind of the `WouldBlock`, error when the time is up."""
