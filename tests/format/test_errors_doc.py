@@ -1,0 +1,39 @@
+"""The page of errors and the classes of errors are the same, both ways."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from aof2 import errors
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
+ROW = re.compile(r"^\| `(?P<name>\w+)` \| `(?P<code>\w+)` \|(?P<rest>.+)\|$", re.M)
+
+
+def test_the_page_lists_every_class_with_code_cause_place_and_remedy():
+    """Goal: an alert's code leads to a remedy. Method: compare the rows with the classes."""
+    rows = {m["name"]: m for m in ROW.finditer(PAGE.read_text())}
+    classes = {
+        name: value
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.AofError)
+    }
+    assert set(rows) == set(classes)
+    for name, row in rows.items():
+        assert row["code"] == classes[name].code
+        cells = [cell.strip() for cell in row["rest"].split("|")]
+        assert len(cells) == 3, name
+        assert all(cells), name
+
+
+def test_every_class_stands_below_those_of_its_kind():
+    """Goal: the tree of the module's text is the tree. Method: each class is named in it, and its
+    base before it."""
+    text = errors.__doc__ or ""
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and issubclass(value, errors.AofError):
+            assert name in text
+            if value is not errors.AofError:
+                base = value.__mro__[1].__name__
+                assert text.index(base) < text.rindex(name), name
