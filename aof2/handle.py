@@ -95,6 +95,9 @@ class StreamHandle:
 
         Returns:
             A function that ends it.
+
+        Raises:
+            ConfigError: another process writes the stream.
         """
         self._check_open()
         ends = [signal.add_callback(work) for signal in self._instance.signals.of_kind(kind)]

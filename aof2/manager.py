@@ -270,6 +270,7 @@ class AofManager(Observing, Draining):
         await in_thread("aof2-close", work, lambda _: None)
 
     def _shut_down(self, limit_s: float) -> list[BaseException]:
+        self._opens.close()
         return shut_down(
             list(self._instances.values()),
             [log._close for log in self._streams.values()],

@@ -18,7 +18,7 @@ from aof2._core.bell import Bell
 from aof2._core.durability import DURABLE, ROOM, TAIL
 from aof2._core.writer import SegmentWriter
 from aof2.clock import Clock, Pauses
-from aof2.errors import WouldBlockKind
+from aof2.errors import ConfigError, WouldBlockKind
 
 LOGGER = logging.getLogger("aof2.tiered")
 ROOM_RECHECK_S = 0.1
@@ -261,6 +261,13 @@ class PolledSignal(Signal):
                 return False
             pauses.sleep()
         return True
+
+    def add_callback(self, work: Callable[[], object]) -> Callable[[], None]:
+        """Refused: nobody would ever call it."""
+        raise ConfigError(
+            "the stream is written by another process, which cannot call functions here: use wait "
+            "or wait_async of the WouldBlock"
+        )
 
     async def wait_async(self, ready: Ready, until_s: float | None) -> bool:
         """Look every millisecond at first, then every ten."""

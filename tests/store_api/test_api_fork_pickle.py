@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import traceback
@@ -46,8 +47,30 @@ def test_a_forked_child_gets_forked_handle_and_the_parent_goes_on(tmp_path: Path
     with aof2.open(root) as manager:
         log = manager.stream("a")
         log.append(b"before")
+        reader = log.reader(follow=True)
+        with pytest.raises(aof2.WouldBlock) as blocked:
+            log.reader(start="latest", follow=True).read_nowait()
 
         def child() -> None:
+            # A wait that began in the parent is no wait of the child.
+            with pytest.raises(aof2.ForkedHandle):
+                blocked.value.wait(None)
+            for coroutine in (
+                log.append_async(b"x"),
+                log.append_many_async([b"x"]),
+                log.extend_async([b"x"]),
+                log.flush_async(),
+                log.wait_async(),
+                log.seal_async(),
+                log.get_async(0),
+                manager.stream_async("b"),
+                manager.drain_async(),
+                reader.read_async(),
+                reader.read_batch_async(),
+                reader.seek_async(0),
+            ):
+                with pytest.raises(aof2.ForkedHandle):
+                    asyncio.run(coroutine)
             for call in (
                 lambda: log.append(b"x"),
                 lambda: log.append_nowait(b"x"),
@@ -61,6 +84,14 @@ def test_a_forked_child_gets_forked_handle_and_the_parent_goes_on(tmp_path: Path
                 log.wait,
                 log.seal,
                 log.seal_nowait,
+                log.wait_nowait,
+                reader.read,
+                reader.read_nowait,
+                reader.read_batch,
+                lambda: reader.seek(0),
+                lambda: log.add_wake_callback(aof2.WouldBlockKind.TAIL, print),
+                lambda: manager.stream_nowait("b"),
+                manager.drain_nowait,
                 log.reader,
                 log.segments,
                 lambda: log.get(0),

@@ -262,3 +262,28 @@ def test_a_cancelled_open_leaves_the_root_free(tmp_path):
             pass
 
     asyncio.run(program())
+
+
+def test_a_stream_of_another_writer_is_followed_without_its_help(tmp_path):
+    """Goal: readers beside a writer wait too. Method: a readonly manager: a coroutine and a thread
+    at the tail see what is appended; a callback, which nobody could call, is refused."""
+
+    async def program(log: aof2.Aof, beside: aof2.Aof) -> None:
+        reader = beside.reader(start="latest", follow=True)
+        waiting = asyncio.ensure_future(reader.read_async(timeout=20))
+        other = beside.reader(start="latest", follow=True)
+        blocking = asyncio.ensure_future(asyncio.to_thread(other.read, timeout=20))
+        await asyncio.sleep(0.01)
+        log.append(b"new")
+        assert (await waiting).payload == (await blocking).payload == b"new"
+        with pytest.raises(aof2.WaitTimeout):
+            await reader.read_async(timeout=0.01)
+
+    with aof2.open(tmp_path / "root") as manager:
+        log = manager.stream("a")
+        log.append(RECORD)
+        with aof2.open(tmp_path / "root", readonly=True) as readonly:
+            beside = readonly.stream("a")
+            asyncio.run(program(log, beside))
+            with pytest.raises(aof2.ConfigError, match="another process"):
+                beside.add_wake_callback(aof2.WouldBlockKind.TAIL, print)
