@@ -59,6 +59,7 @@ from aof2.errors import (
     WouldBlock,
     WouldBlockKind,
 )
+from aof2.explain import BlockExplanation
 from aof2.manager import AofManager
 from aof2.manifest.chunkview import ChunkInfo, InspectedRecord
 from aof2.manifest.findings import Finding
@@ -79,6 +80,7 @@ __all__ = [
     "AofManager",
     "AofManagerConfig",
     "AofReader",
+    "BlockExplanation",
     "ChunkInfo",
     "Closed",
     "CompressionFailed",

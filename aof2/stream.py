@@ -12,6 +12,7 @@ from aof2.appending import Appending
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
 from aof2.coordinator.runtime import Coordinator
+from aof2.explain import BlockExplanation, explain
 from aof2.fetching import Fetch
 from aof2.places import Place, corrupt, open_cursor, resolve
 from aof2.reader import AofReader, Until
@@ -70,6 +71,25 @@ class Aof(Appending):
             self._instance.durable_offset,
             self._instance.remote_offset,
         )
+
+    def explain_block(self, record_bytes: int = 0) -> BlockExplanation:
+        """What an append would wait for now, since when, and what would free it.
+
+        Args:
+            record_bytes: Size of the payload that would be appended.
+
+        Works beside the writing process too, as far as files and budgets tell. Like an append, it
+        asks for a segment where one is missing.
+
+        Raises:
+            CoordinatorDied, StorageFull: what the append would get.
+
+        Example: `print(log.explain_block().text)`; see `docs/cli.md`.
+        """
+        self._check_open()
+        self._instance.refresh()
+        assert self._coordinator is not None
+        return explain(self._instance, self._coordinator, record_bytes)
 
     def segments(self) -> list[SegmentInfo]:
         """The residency map: every segment, oldest first, with the tiers that hold it."""

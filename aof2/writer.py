@@ -191,10 +191,11 @@ def make_writer(
     config = context.config
     record_bytes_max, batch_bytes_max = size_limits(config)
     ring_first, ring_max = ring_sizes(config)
+    host = WriterHost(stream, context, coordinator)
     writer = SegmentWriter(
         stream.hot.directory,
         stream=stream.name,
-        host=WriterHost(stream, context, coordinator),
+        host=host,
         time=clock.source,
         stream_uuid=stream.identity.uuid,
         root_id=stream.identity.root_id,
@@ -220,5 +221,6 @@ def make_writer(
         if found.start.ext_id != ext_id:
             # A segment's records share its default, so a new default begins a new segment.
             writer.end_segment()
+    stream.why_no_segment = host.on_no_segment
     stream.writer = stream.signals.writer = writer
     return writer

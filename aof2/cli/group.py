@@ -11,6 +11,7 @@ import click
 
 import aof2
 from aof2.cli.append import append
+from aof2.cli.explain import explain_block
 from aof2.cli.failure import INTERRUPTED, OTHER, Failure, failure_of
 from aof2.cli.inspect import dump, info
 from aof2.cli.manifest import manifest
@@ -49,5 +50,5 @@ def admin() -> None:
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
 
 
-for command in (append, cat, tail, dump, info, manifest, repair):
+for command in (append, explain_block, cat, tail, dump, info, manifest, repair):
     admin.add_command(command)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from aof2._core.directory import Directory
 from aof2._core.mapping import MappedSegment
 from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo
 from aof2._core.writer import SegmentWriter
-from aof2.errors import OffsetOutOfRange, SegmentLost
+from aof2.admission import on_disk
+from aof2.errors import OffsetOutOfRange, SegmentLost, WouldBlockKind
 from aof2.leases import ResidentSegment, SegmentSource
 from aof2.manifest.index import SegmentRow
 from aof2.manifest.log import Manifest
@@ -34,6 +35,8 @@ class StreamInstance:
     Attributes:
         signals: Woken on every seal, tier move and failure, among others.
         changed: The lock that guards the fields below.
+        why_no_segment: Asks for a segment that takes a frame of so many bytes, and says what an
+            append waits for.
         spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
         size_steps: Doublings of the segment size so far.
         failures: The newest failure of each kind of background work for this stream, oldest first;
@@ -60,6 +63,9 @@ class StreamInstance:
         self.signals = signals
         self.changed = threading.RLock()
         self.spare_needed = 0
+        self.why_no_segment: Callable[[int], WouldBlockKind] = lambda frame_bytes: (
+            WouldBlockKind.ROLLOVER
+        )
         self.spare_id = 0
         self.size_steps = 0
         self.failures: dict[object, BaseException] = {}
@@ -359,6 +365,8 @@ class StreamInstance:
                     except FileNotFoundError:
                         # The writing process dropped it between the two looks.
                         continue
+            ring = self.ring()
+            self.hot.set_ring(0 if ring is None or ring.closed else on_disk(ring.ring_bytes + 1))
             last = self.manifest.index.last_sealed()
             after = 0 if last is None else last.segment_id
             self._tail.refresh(after, self.sealed_end(), self.ring())

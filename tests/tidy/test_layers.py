@@ -37,6 +37,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.reader",
         "aof2.attach",
         "aof2.closing",
+        "aof2.explain",
     ),
     (
         "aof2.handle",
