@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from aof2.errors import WouldBlock
-from aof2.flushing import Flushing
+from aof2.trimming import Trimming
 from aof2.waiting import TURNS, Timeout, retried_async, wait_of
 from aof2.writer import size_limits
 
@@ -23,7 +23,7 @@ BATCH_ENTRY_BYTES = 4
 """What a batch takes beside its payloads, so that it fits where the payloads alone just do."""
 
 
-class Appending(Flushing):
+class Appending(Trimming):
     """Append calls. On a writable stream the blocking and `_nowait` ones are bound straight to
     the core."""
 

@@ -6,9 +6,12 @@ from typing import Protocol
 
 from aof2._core.directory import Directory
 from aof2.coordinator.context import Context
+from aof2.coordinator.publishing import adopt_epoch
 from aof2.coordinator.runtime import Coordinator
 from aof2.errors import ManifestCorrupt
 from aof2.manifest.log import Manifest
+from aof2.manifest.publication import Publication
+from aof2.manifest.publish import Publisher
 from aof2.manifest.rebuild import manifest_directory, settle
 from aof2.manifest.standin import StandIn, stand_in
 from aof2.objectstore import ObjectStore
@@ -19,6 +22,7 @@ from aof2.streamdir import IDENTITY_NAME
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
 from aof2.tiers.instance import StreamInstance
+from aof2.tiers.remote import RemoteSide
 from aof2.tiers.warm import WarmTier
 from aof2.types import RecoveryReport, StreamIdentity
 from aof2.writer import make_writer
@@ -37,10 +41,12 @@ def attach(
     ext_id: int,
     *,
     readonly: bool,
+    publisher: Publisher | None = None,
 ) -> tuple[StreamInstance, RecoveryReport]:
     """Open a stream that exists; for a writer, recover it and make its core writer.
 
-    What was opened is closed again when anything fails.
+    `publisher` is the right to publish of a stream that was just taken over. What was opened is
+    closed again when anything fails.
     """
     directory, identity = root.open_stream(name)
     opened: list[_Closable] = [directory]
@@ -64,6 +70,10 @@ def attach(
             (records, hot, warm, quarantine), identity, context, store, readonly=readonly
         )
         opened.append(manifest)
+        identity = manifest.identity
+        remote = RemoteSide(manifest, records)
+        if store is not None and not readonly:
+            remote.publication = Publication(store, manifest, records, clock)
         instance = StreamInstance(
             identity,
             directory,
@@ -71,12 +81,17 @@ def attach(
             HotTier(hot, identity, context.tier0),
             WarmTier(warm, context.config.tier1, context.tier1),
             None if store is None else ColdTier(store, identity, clock),
+            remote,
             StreamSignals(clock, context.announcer, readonly=readonly),
         )
         instance.owned = [records, quarantine]
         if readonly:
             return instance, _look(instance)
-        recovered = Recovery(instance, quarantine, clock).run()
+        if publisher is not None and remote.publication is not None:
+            remote.publication.adopt(publisher)
+            adopt_epoch(instance, publisher.epoch)
+        recovered = Recovery(instance, quarantine, clock, takeover=publisher is not None).run()
+        remote.note_trimmed()
         make_writer(instance, recovered, context, coordinator, clock, ext_id)
         return instance, recovered.report
     except BaseException:
@@ -91,7 +106,7 @@ def _look(instance: StreamInstance) -> RecoveryReport:
     return RecoveryReport(
         clean=not isinstance(instance.manifest, StandIn),
         records=instance.next_offset - instance.first_offset,
-        replayed_records=instance.manifest.replayed_records,
+        replay=instance.manifest.replay,
     )
 
 
@@ -114,6 +129,8 @@ def _open_manifest(
             identity,
             time=clock.source,
             chunk_bytes=config.chunk_bytes,
+            snapshot_chunks=config.snapshot_chunks,
+            clock_s=clock.monotonic_s,
             readonly=readonly,
             mirror=not config.log_only,
             # A time in the name: a recovery that is cut and runs again keeps the same bytes again.

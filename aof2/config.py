@@ -188,6 +188,18 @@ class CoordinatorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetentionConfig:
+    """How long what was given up is kept."""
+
+    delete_grace_s: float = 3600.0
+    """Seconds between the published decision to delete an object and its deletion, so that a reader
+    elsewhere that just learnt of the object still finds it."""
+
+    def __post_init__(self) -> None:
+        _require(self.delete_grace_s >= 0, "retention.delete_grace_s must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ManifestConfig:
     """The log of tier moves."""
 
@@ -196,8 +208,22 @@ class ManifestConfig:
     log_only: bool = True
     """True or False. False keeps a JSON copy of the index beside the log, `manifest/index.json`,
     written at each snapshot and at close: something to go back to, and to compare the log with."""
+    snapshot_chunks: int = 8
+    """A snapshot of the index is written after so many chunks, 1 to 1000. Fewer make opening
+    quicker and cost more writes."""
+    publish_interval_s: float = 1.0
+    """The manifest goes to tier 2 at most this often, and at the latest so many seconds after an
+    upload: `wait(..., "remote")` takes this long, and each time costs about three requests."""
 
     def __post_init__(self) -> None:
+        _require(
+            1 <= self.snapshot_chunks <= 1000,
+            f"manifest.snapshot_chunks is {self.snapshot_chunks}: 1 to 1000",
+        )
+        _require(
+            0.01 <= self.publish_interval_s <= 3600,
+            f"manifest.publish_interval_s is {self.publish_interval_s}: 0.01 to 3600",
+        )
         _require(
             16 * KIB <= self.chunk_bytes <= MIB and self.chunk_bytes % 4096 == 0,
             f"manifest.chunk_bytes is {self.chunk_bytes}: 16 KiB to 1 MiB in steps of 4096",
@@ -225,6 +251,8 @@ class AofManagerConfig:
     """Durability."""
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
     """Background work."""
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
+    """Deletion."""
     manifest: ManifestConfig = field(default_factory=ManifestConfig)
     """The log of tier moves."""
     wait_timeout_s: float | None = 60.0
@@ -270,6 +298,7 @@ class AofManagerConfig:
             "segment": SegmentConfig,
             "flush": FlushConfig,
             "coordinator": CoordinatorConfig,
+            "retention": RetentionConfig,
             "manifest": ManifestConfig,
         }
         for name, value in values.items():
@@ -303,7 +332,7 @@ class AofManagerConfig:
         """
         source = os.environ if environ is None else environ
         values: dict[str, Any] = {}
-        tables = ("tier0", "tier1", "tier2", "segment", "flush", "coordinator", "manifest")
+        tables = [name for name in cls.__dataclass_fields__ if name != "wait_timeout_s"]
         for name, text in sorted(source.items()):
             if not name.startswith("AOF2_"):
                 continue

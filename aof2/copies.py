@@ -81,7 +81,7 @@ class _Copies:
         """Work that was under way or never began, derived again from facts and records."""
         stream = self._stream
         for row in stream.manifest.index.rows():
-            if not row.sealed:
+            if not row.sealed or stream.remote.is_trimmed(row):
                 continue
             held = {tier.name for tier in stream.residency(row)}
             if held == {"HOT"}:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
-from aof2.coordinator.commands import Command, Compress, Rollover, Upload
+from aof2.coordinator.commands import Command, Compress, Publish, Rollover, Upload
 from aof2.coordinator.context import Context
 from aof2.coordinator.runtime import Coordinator
 from aof2.errors import ConfigError, WaitTimeout, WouldBlockKind
@@ -77,7 +77,9 @@ class Draining:
         for log in list(self._streams.values()):
             yield functools.partial(log._drained, level)
         self._coordinator.kick(hasten=True)
-        wanted = (Rollover, Compress) if level == "local" else (Rollover, Compress, Upload)
+        wanted: tuple[type[Command], ...] = (Rollover, Compress)
+        if level == "remote":
+            wanted = (*wanted, Upload, Publish)
         kind = WouldBlockKind.REMOTE if level == "remote" else WouldBlockKind.ROLLOVER
         yield lambda: Wait(
             self._context.announcer.work,
@@ -96,9 +98,19 @@ class Draining:
         for stream in self._instances.values():
             if stream.to_compress or any(u.ended for u in stream.unsealed()):
                 return False
-            if Upload in wanted and stream.to_upload:
+            if Upload in wanted and self._is_behind(stream):
                 return False
         return True
+
+    def _is_behind(self, stream: StreamInstance) -> bool:
+        """Whether tier 2 still lacks something of a stream; it need not wait for the next regular
+        publication."""
+        stream.remote.check_ours()
+        behind = bool(stream.to_upload) or stream.remote.is_behind(uploads=True)
+        if behind and stream.remote.due_s > self._clock.monotonic_s():
+            stream.remote.due_s = 0.0
+            self._coordinator.kick()
+        return behind
 
     def _not_drained(self, kind: WouldBlockKind) -> WaitTimeout:
         errors = [str(s.last_error) for s in self._instances.values() if s.last_error is not None]

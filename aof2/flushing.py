@@ -116,8 +116,11 @@ class Flushing(StreamHandle):
         )
 
     def _is_remote(self, upto: int) -> bool:
+        if self._instance.remote_offset >= upto:
+            return True
         self._check_alive()
-        return self._instance.remote_offset >= upto
+        self._instance.remote.check_ours()
+        return False
 
     def _drained(self, level: Level) -> Wait:
         """For a manager's drain: on the local disk, and on the way to tier 2 if asked for."""

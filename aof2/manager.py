@@ -18,6 +18,7 @@ from aof2.closing import shut_down
 from aof2.config import AofManagerConfig
 from aof2.coordinator.context import Context
 from aof2.coordinator.runtime import Coordinator
+from aof2.creating import Creation
 from aof2.draining import Draining
 from aof2.errors import (
     AofError,
@@ -211,9 +212,11 @@ class AofManager(Observing, Draining):
         return self._root.stream_names()
 
     def _open_stream(self, name: str, create: bool, ext_id: int) -> Aof:
+        publisher = None
         try:
             if create and name not in self._root.stream_names():
-                self._root.create_stream(name)
+                creation = Creation(self._root, self._config, self._clock, self._store)
+                publisher = creation.create(name)
             instance, report = attach(
                 self._root,
                 name,
@@ -222,6 +225,7 @@ class AofManager(Observing, Draining):
                 self._store,
                 ext_id,
                 readonly=self._readonly,
+                publisher=publisher,
             )
         except OSError as error:
             if isinstance(error, AofError) or error.errno != ENOSPC:

@@ -99,6 +99,9 @@ class Metrics:
     manifest_replay_records: dict[str, int] = _by(
         "stream", "aof_manifest_replay_records", "gauge", "records"
     )
+    manifest_corruptions: dict[str, int] = _by(
+        "stream", "aof_manifest_replay_corruptions", "gauge", "snapshots"
+    )
     manifest_chunk_lag_s: dict[str, float] = _by(
         "stream", "aof_manifest_replay_chunk_lag_seconds", "gauge", "seconds"
     )

@@ -133,10 +133,7 @@ class Observing:
             "fsync_duration": fsync,
             "durability_lost": sum(1 for stream in instances if _is_poisoned(stream)),
             "manifest_chunks": {s.name: len(s.manifest.chunks()) for s in instances},
-            "manifest_replay_s": {
-                name: log.recovery.duration_s for name, log in list(self._streams.items())
-            },
-            "manifest_replay_records": {s.name: s.manifest.replayed_records for s in instances},
+            **_replays(instances),
         }
 
     # --- health -----------------------------------------------------------------------------------
@@ -186,3 +183,15 @@ class Observing:
 
 def _is_poisoned(stream: StreamInstance) -> bool:
     return stream.writer is not None and stream.writer.poisoned
+
+
+def _replays(instances: list[StreamInstance]) -> dict[str, Any]:
+    """What the opens of the streams replayed of their manifests."""
+    reports = {stream.name: stream.manifest.replay for stream in instances}
+    return {
+        "manifest_replay_s": {name: report.duration_s for name, report in reports.items()},
+        "manifest_replay_records": {name: report.records for name, report in reports.items()},
+        "manifest_corruptions": {name: report.corruptions for name, report in reports.items()},
+        "manifest_chunk_lag_s": {name: report.chunk_lag_s for name, report in reports.items()},
+        "manifest_lag_bytes": {name: report.journal_lag_bytes for name, report in reports.items()},
+    }

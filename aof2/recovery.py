@@ -62,8 +62,16 @@ class _Found:
 class Recovery:
     """One recovery of one stream, before its writer exists."""
 
-    def __init__(self, stream: StreamInstance, quarantine: Directory, clock: Clock) -> None:
+    def __init__(
+        self,
+        stream: StreamInstance,
+        quarantine: Directory,
+        clock: Clock,
+        *,
+        takeover: bool = False,
+    ) -> None:
         self._stream = stream
+        self._takeover = takeover
         self._hot = stream.hot
         self._quarantine = quarantine
         self._clock = clock
@@ -81,6 +89,8 @@ class Recovery:
             for name in directory.names():
                 if name.startswith(".tmp-"):
                     directory.unlink(name)
+        if self._takeover:
+            self._give_up_unpublished()
         ids = self._hot.ids()
         unsealed = [segment_id for segment_id in ids if not self._take_sealed(segment_id)]
         self._set_previous()
@@ -94,10 +104,11 @@ class Recovery:
         report = RecoveryReport(
             clean=found.clean,
             records=found.next_offset - stream.first_offset,
-            truncated_bytes=found.truncated_bytes + stream.manifest.truncated_bytes,
+            truncated_bytes=found.truncated_bytes + stream.manifest.replay.truncated_bytes,
             quarantine=tuple(found.quarantine),
+            takeover=self._takeover,
             duration_s=self._clock.monotonic_s() - began_s,
-            replayed_records=stream.manifest.replayed_records,
+            replay=stream.manifest.replay,
         )
         if not report.clean:
             LOGGER.warning(
@@ -110,6 +121,33 @@ class Recovery:
         return Recovered(
             report, found.next_offset, found.previous, found.resume, max(last_ids)
         )
+
+    def _give_up_unpublished(self) -> None:
+        """After a takeover, end the history where tier 2 has no more of it.
+
+        What the writer before us sealed and did not bring to tier 2 was lost with its root. The
+        segment that is opened there, under our epoch, says so for good.
+        """
+        stream, index = self._stream, self._stream.manifest.index
+        end, last = index.cold_end, index.last()
+        if last is None or not last.sealed or (last.end_offset or 0) <= end:
+            return
+        LOGGER.error(
+            "offsets %d to %d of stream %s were never in tier 2 and are lost with the root that "
+            "had them",
+            end,
+            last.end_offset,
+            stream.name,
+            extra={"event": "takeover_lost", "stream": stream.name},
+        )
+        stream.manifest.append(
+            RecordType.SEGMENT_OPENED,
+            last.segment_id + 1,
+            end,
+            base_offset=end,
+            epoch=stream.identity.epoch,
+        )
+        stream.manifest.flush()
 
     # --- sealed segments ------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+from collections.abc import Callable
 
 from aof2._core.directory import Directory, LockFile
 from aof2.clock import Clock
@@ -121,23 +122,41 @@ class Root:
             return with_parent[1].root_id
         return self._clock.random_bytes(16)
 
-    def create_stream(self, name: str) -> None:
+    def new_identity(self, name: str, uuid: bytes | None = None) -> StreamIdentity:
+        """Who a stream is that is about to be made; `uuid` where it exists elsewhere already."""
+        directory = stream_directory(name)
+        return StreamIdentity(
+            name, directory, uuid or self._clock.random_bytes(16), self.root_id()
+        )
+
+    def create_stream(
+        self, identity: StreamIdentity, fill: Callable[[Directory], object]
+    ) -> None:
         """Make a stream's directory: aside first, then renamed, so that a crash leaves all or
-        nothing."""
-        final = stream_directory(name)
-        identity = {
-            "name": name,
-            "uuid": self._clock.random_bytes(16).hex(),
-            "root_id": self.root_id().hex(),
+        nothing.
+
+        Args:
+            identity: The stream.
+            fill: Puts what its `manifest` directory begins with there.
+        """
+        fields = {
+            "name": identity.name,
+            "uuid": identity.uuid.hex(),
+            "root_id": identity.root_id.hex(),
             "format_version": FORMAT_VERSION,
             "created_ns": self._clock.now_ns(),
         }
-        aside = f".new-{identity['uuid']}"
+        aside, final = f".new-{identity.uuid.hex()}", identity.directory
         made = self.directory.subdir(aside, create=True)
         try:
             for subdirectory in SUBDIRECTORIES:
                 made.subdir(subdirectory, create=True).close()
-            made.create(IDENTITY_NAME, json.dumps(identity, indent=1).encode())
+            manifest = made.subdir("manifest")
+            try:
+                fill(manifest)
+            finally:
+                manifest.close()
+            made.create(IDENTITY_NAME, json.dumps(fields, indent=1).encode())
             made.sync()
             self.directory.rename(aside, final)
             self.directory.sync()

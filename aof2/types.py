@@ -90,6 +90,34 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class ReplayReport:
+    """What opening a manifest replayed. Its lags are 0 after an open that found all in order.
+
+    Attributes:
+        chunks: Chunks that were replayed: those behind the newest good snapshot.
+        records: Records in them.
+        bytes: Bytes of these records.
+        duration_s: Seconds that it took.
+        snapshot: Number of the snapshot that it began with, None without one.
+        truncated_bytes: Bytes of an unfinished last write that were cut.
+        corruptions: Damaged snapshots that were passed over.
+        chunk_lag_s: After an unclean end: seconds between the oldest and the newest record that no
+            snapshot covered.
+        journal_lag_bytes: After an unclean end: bytes of records that no snapshot covered.
+    """
+
+    chunks: int = 0
+    records: int = 0
+    bytes: int = 0
+    duration_s: float = 0.0
+    snapshot: int | None = None
+    truncated_bytes: int = 0
+    corruptions: int = 0
+    chunk_lag_s: float = 0.0
+    journal_lag_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class RecoveryReport:
     """What opening a stream found and did.
 
@@ -100,7 +128,7 @@ class RecoveryReport:
         quarantine: Names of files below `quarantine/` that this open wrote.
         takeover: True when the stream's history was taken from tier 2 instead of the local root.
         duration_s: Seconds that the open took.
-        replayed_records: Manifest records that were replayed.
+        replay: What was replayed of the manifest.
     """
 
     clean: bool
@@ -109,7 +137,7 @@ class RecoveryReport:
     quarantine: tuple[str, ...] = field(default=())
     takeover: bool = False
     duration_s: float = 0.0
-    replayed_records: int = 0
+    replay: ReplayReport = field(default_factory=ReplayReport)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ class WriterHost:
     def on_no_segment(self, frame_bytes: int) -> WouldBlockKind:
         """Ask for a segment; say what an append waits for, or that waiting would be for ever."""
         stream = self._stream
+        stream.remote.check_ours()
         if self._since_s == 0.0:
             self._since_s = self._clock.monotonic_s()
         if stream.spare_needed < frame_bytes:
@@ -100,6 +101,8 @@ class WriterHost:
         self._coordinator.check_alive()
         self._coordinator.kick()
         wanted = self._context.segment_bytes(stream, frame_bytes)
+        if stream.manifest.stalled is not None:
+            return WouldBlockKind.FLUSH
         failures = list(stream.failures.values())
         if any(isinstance(error, OSError) and error.errno == ENOSPC for error in failures):
             return WouldBlockKind.DISK_FULL

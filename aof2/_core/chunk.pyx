@@ -8,7 +8,7 @@ closed and before it is sealed, so that what a finished file lost is told from a
 import os
 
 from libc.errno cimport EOVERFLOW
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from aof2._core.chunk_read cimport BODY_BYTES_MAX, CHUNK_BYTES_HIGHEST, CHUNK_BYTES_LOWEST
@@ -19,7 +19,9 @@ from aof2._core.layout cimport (
     FRAMES_AT,
     Footer,
     FrameHeader,
+    IndexEntry,
     KIND_RECORD,
+    PAGE_BYTES,
     START_AT,
     StartBlock,
     pad8,
@@ -166,6 +168,14 @@ cdef class ChunkWriter:
     def chain_crc(self):
         """Running crc64 over the checksums of all frames."""
         return self.run.chain_crc
+
+    @property
+    def room_bytes(self):
+        """Bytes of frames that the chunk still takes, beside its END, index and footer."""
+        cdef int64_t behind = (
+            PAGE_BYTES + END_BYTES + self.header.file_bytes // PAGE_BYTES * sizeof(IndexEntry)
+        )
+        return max(0, <int64_t> (self.header.file_bytes - self.position) - behind)
 
     def __repr__(self):
         return f"ChunkWriter({self.path!r}, {self.records} records to {self.position})"

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 
+from aof2._core.fold cimport Fold
 from aof2._core.logfile cimport LogHeader, StartInfo
 from aof2._core.directory cimport Directory
 from aof2._core.run cimport Run
@@ -32,6 +33,7 @@ cdef class ChunkReader:
     cdef readonly uint64_t torn_end      # just past the last byte behind X that is not zero, or X
 
     cdef int _read_file(self, uint64_t at, uint64_t n, uint8_t *target, size_t *got) except -1
-    cdef int _scan(self, const uint8_t *data, uint64_t n, list found) except -1
+    cdef int _scan(self, const uint8_t *data, uint64_t n, list found, Fold fold) except -1
+    cdef int _read_on(self, list found, Fold fold) except -1
     cdef int _look_ahead(self) except -1
     cdef int _check_footer(self) except -1

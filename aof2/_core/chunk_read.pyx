@@ -12,8 +12,17 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from aof2._core.checksum cimport crc64
+from aof2._core.fold cimport Fold
 from aof2._core.frame cimport FRAME_OK, FRAME_UNKNOWN, FrameView, check_frame
-from aof2._core.layout cimport FRAMES_AT, Footer, KIND_END, KIND_RECORD, START_AT, Slot
+from aof2._core.layout cimport (
+    FRAMES_AT,
+    Footer,
+    KIND_END,
+    KIND_RECORD,
+    SLOT_FIRST_AT,
+    START_AT,
+    Slot,
+)
 from aof2._core.logfile cimport read_header_fd, read_slot, read_start_fd
 from aof2._core.posix cimport check_errno, sys_close, sys_pread
 from aof2._core.run cimport run_add, run_free, run_init
@@ -88,6 +97,11 @@ cdef class ChunkReader:
         return self.run.chain_crc
 
     @property
+    def first_timestamp_ns(self):
+        """Time stamp of the first record; 0 when there is none."""
+        return self.run.first_timestamp_ns
+
+    @property
     def last_timestamp_ns(self):
         """Time stamp of the last record that was read; 0 when there is none."""
         return self.run.last_timestamp_ns
@@ -102,8 +116,9 @@ cdef class ChunkReader:
         check_errno(error, "read a manifest chunk", self.path)
         return 0
 
-    cdef int _scan(self, const uint8_t *data, uint64_t n, list found) except -1:
-        """Take every whole frame of a stretch that begins at `position`."""
+    cdef int _scan(self, const uint8_t *data, uint64_t n, list found, Fold fold) except -1:
+        """Take every whole frame of a stretch that begins at `position`, as a record of a list or
+        into a fold."""
         cdef FrameView view
         cdef uint64_t at = 0, chain
         cdef int status
@@ -126,7 +141,10 @@ cdef class ChunkReader:
             if view.kind != KIND_RECORD or view.has_ext_id or view.data_bytes > BODY_BYTES_MAX:
                 raise ManifestCorrupt("not a frame of a manifest",
                                       path=self.path, position=self.position)
-            found.append((self.position, (<const char *> view.data)[:view.data_bytes]))
+            if fold is not None:
+                fold.fold(<const char *> view.data, view.data_bytes, True)
+            else:
+                found.append((self.position, (<const char *> view.data)[:view.data_bytes]))
             if run_add(&self.run, self.position, 1, view.timestamp_ns, view.crc64):
                 raise MemoryError("sparse index")
             self.position += view.total_bytes
@@ -139,12 +157,28 @@ cdef class ChunkReader:
             `[(position, payload)]`. An unfinished or damaged frame ends the list: `state` judges.
         """
         cdef list found = []
+        self._read_on(found, None)
+        return found
+
+    def replay(self, Fold fold not None):
+        """Like `read`, but folds the records, without an object for any.
+
+        Returns:
+            How many there were. `ManifestCorrupt` or `VersionTooNew` for one that cannot be taken;
+            `position` is then where it stands, and those before it were taken.
+        """
+        cdef uint64_t records = self.run.records
+        self._read_on(None, fold)
+        return self.run.records - records
+
+    cdef int _read_on(self, list found, Fold fold) except -1:
         cdef uint8_t *buffer = NULL
         cdef uint8_t first[4]
         cdef size_t got = 0
         cdef Slot slot
+        cdef uint64_t position = self.position
         if self.whole:
-            return found
+            return 0
         if self.start is None:
             self.start = read_start_fd(self._fd, self.header)
         # The slots come before the frames: a writer that is at work only ever makes frames more.
@@ -154,22 +188,22 @@ cdef class ChunkReader:
             self.low = max(self.low, slot.durable_position)
         self._read_file(self.position, 4, first, &got)
         if got < 4 or first[0] | first[1] | first[2] | first[3] == 0:
-            return found
+            return 0
         self._size = os.fstat(self._fd).st_size
         buffer = <uint8_t *> malloc(CHUNK_BYTES_HIGHEST)
         if buffer == NULL:
             raise MemoryError("scan buffer")
         try:
             self._read_file(self.position, CHUNK_BYTES_HIGHEST - self.position, buffer, &got)
-            self._scan(buffer, got, found)
+            self._scan(buffer, got, found, fold)
         finally:
             free(buffer)
-        if (found or self.whole) and self.start is None:
+        if (self.position > position or self.whole) and self.start is None:
             self.start = read_start_fd(self._fd, self.header)
             if self.start is None:
                 raise ManifestCorrupt("the start block is damaged, but frames follow it",
                                       path=self.path, position=START_AT)
-        return found
+        return 0
 
     cdef int _look_ahead(self) except -1:
         """Look behind X for bytes, and for a frame that says X was durable."""
@@ -216,6 +250,21 @@ cdef class ChunkReader:
         finally:
             free(buffer)
         return 0
+
+    def pristine(self):
+        """True when nothing was ever written behind the start block, so that it can begin (again).
+
+        Ask after `state` said ABSENT.
+        """
+        cdef uint8_t page[FRAMES_AT - SLOT_FIRST_AT]
+        cdef size_t got = 0
+        self._read_file(SLOT_FIRST_AT, sizeof(page), page, &got)
+        return (
+            self.position == self.torn_end == FRAMES_AT
+            and self._size == self.header.file_bytes
+            and got == sizeof(page)
+            and (<const char *> page)[:got].count(b"\0") == got
+        )
 
     def state(self):
         """Judge, by evidence, what was found after `read`.

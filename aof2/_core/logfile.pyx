@@ -66,7 +66,7 @@ def prepare(Directory directory not None, str name not None, *, str kind, bytes 
 
     Args:
         directory: Where it lies.
-        name: Its final name; a file of that name must not exist.
+        name: Its final name. A file of that name gives way in one step; it must never have begun.
         kind: `"segment"` or `"manifest"`.
         stream_uuid: 16 bytes.
         file_id: Segment or chunk id.

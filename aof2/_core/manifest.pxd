@@ -44,7 +44,7 @@ cdef extern from *:
        limited: :tier (0 hot, 1 warm, 2 cold), :flag (0 or 1). The others are texts (u16 length,
        then UTF-8): :text (refused when too long) and :reason (cut when too long). A trailing ? says
        that a writer may leave it out; it is then empty. */
-    static const char *const aof2_manifest_fields[20] = {
+    __attribute__((unused)) static const char *const aof2_manifest_fields[20] = {
         "",
         /*  1 SegmentOpened       */ "base_offset epoch",
         /*  2 SealSegment         */ "durable_bytes segment_crc64 ext_id coordinator_watermark "
@@ -69,3 +69,17 @@ cdef extern from *:
     };
     """
     const char *const manifest_fields "aof2_manifest_fields"[20]
+
+cdef enum:
+    WORDS_MAX = 5                # fields of a type that are no texts
+    TEXTS_MAX = 2
+
+cdef struct ParsedRecord:
+    uint16_t type
+    uint64_t segment_id
+    uint64_t offset
+    uint64_t words[WORDS_MAX]    # the fields that are no texts, in the order of the format
+    const char *texts[TEXTS_MAX]
+    uint16_t text_bytes[TEXTS_MAX]
+
+cdef int parse_record(const char *data, uint64_t n, ParsedRecord *out) except -1

@@ -78,6 +78,23 @@ cdef tuple _parse_fields(int type):
 
 
 cdef tuple _FIELDS = tuple(_parse_fields(i) for i in range(TYPE_COUNT + 1))
+cdef enum:
+    TIER_COUNT = 3
+cdef int _field_counts[TYPE_COUNT + 1]
+cdef int _field_kinds[TYPE_COUNT + 1][WORDS_MAX + TEXTS_MAX]
+
+
+cdef int _fill_kinds() except -1:
+    """The kinds of `_FIELDS` again, for `parse_record`."""
+    cdef int type, i
+    for type in range(TYPE_COUNT + 1):
+        _field_counts[type] = len(_FIELDS[type])
+        for i in range(_field_counts[type]):
+            _field_kinds[type][i] = _FIELDS[type][i][1]
+    return 0
+
+
+_fill_kinds()
 cdef tuple _TYPES = (None, *RecordType)
 cdef tuple _TIERS = tuple(Tier)
 
@@ -157,23 +174,75 @@ def encode(type, uint64_t segment_id, uint64_t offset, **fields):
     return b"".join(parts)
 
 
-cdef object _decode_word(str name, int kind, uint64_t word):
-    if kind == TIER:
-        if word >= <uint64_t> len(_TIERS):
-            raise ManifestCorrupt(f"{name} {word} is no tier")
-        return _TIERS[word]
-    if kind == FLAG:
-        if word > 1:
-            raise ManifestCorrupt(f"{name} {word} is neither 0 nor 1")
-        return word == 1
-    return word
+cdef int _check_text(str name, const char *at, uint16_t n) except -1:
+    """`ManifestCorrupt` unless the bytes are UTF-8; plain ASCII is told at a glance."""
+    cdef uint16_t i
+    for i in range(n):
+        if at[i] & 0x80:
+            try:
+                at[:n].decode("utf-8")
+            except UnicodeDecodeError:
+                raise ManifestCorrupt(f"the {name} of a record is no text") from None
+            return 0
+    return 0
 
 
-cdef str _decode_text(str name, const char *at, uint64_t n):
-    try:
-        return at[:n].decode("utf-8")
-    except UnicodeDecodeError:
-        raise ManifestCorrupt(f"the {name} of a record is no text") from None
+cdef int _refuse_head(RecordHead *head) except -1:
+    if head.type > TYPE_COUNT or head.flags:
+        raise VersionTooNew(
+            f"manifest record of type {head.type}, flags {head.flags:#x}: upgrade aof2"
+        )
+    raise ManifestCorrupt("the head of a record is impossible")
+
+
+cdef int _refuse_word(str name, int kind, uint64_t word) except -1:
+    what = "no tier" if kind == TIER else "neither 0 nor 1"
+    raise ManifestCorrupt(f"{name} {word} is {what}")
+
+
+cdef int parse_record(const char *data, uint64_t n, ParsedRecord *out) except -1:
+    """Read one record without making an object of it; raises as `decode` does.
+
+    The texts stay where they are, in `data`.
+    """
+    cdef uint64_t at = sizeof(RecordHead), word
+    cdef uint16_t length
+    cdef int kind, i, words = 0, texts = 0, type
+    cdef RecordHead head
+    if n < at:
+        raise ManifestCorrupt(f"a record of {n} bytes is too short")
+    memcpy(&head, data, sizeof(head))
+    type = head.type
+    if type == 0 or type > TYPE_COUNT or head.flags or head.zero:
+        _refuse_head(&head)
+    out.type, out.segment_id, out.offset = head.type, head.segment_id, head.offset
+    for i in range(_field_counts[type]):
+        kind = _field_kinds[type][i]
+        if n - at < <uint64_t> (2 if kind >= TEXT else 8):
+            raise ManifestCorrupt(
+                f"a record of type {type} has no room for {_FIELDS[type][i][0]}"
+            )
+        if kind < TEXT:
+            memcpy(&word, data + at, 8)
+            if (kind == FLAG and word > 1) or (kind == TIER and word >= TIER_COUNT):
+                _refuse_word(_FIELDS[type][i][0], kind, word)
+            out.words[words] = word
+            words += 1
+            at += 8
+            continue
+        memcpy(&length, data + at, 2)
+        at += 2
+        if length > n - at or length > TEXT_BYTES_MAX:
+            raise ManifestCorrupt(
+                f"{_FIELDS[type][i][0]} of a record of type {type} does not fit"
+            )
+        _check_text(_FIELDS[type][i][0], data + at, length)
+        out.texts[texts], out.text_bytes[texts] = data + at, length
+        texts += 1
+        at += length
+    if at != n:
+        raise ManifestCorrupt(f"a record of type {type} has {n - at} bytes too many")
+    return 0
 
 
 def decode(bytes payload not None):
@@ -190,35 +259,16 @@ def decode(bytes payload not None):
         >>> decode(encode(RecordType.FETCH_DONE, 3, 40)).segment_id
         3
     """
-    cdef const char *data = payload
-    cdef uint64_t n = len(payload), at = sizeof(RecordHead), word
-    cdef uint16_t length
-    cdef int kind
-    cdef RecordHead head
+    cdef ParsedRecord parsed
     cdef dict fields = {}
-    if n < at:
-        raise ManifestCorrupt(f"a record of {n} bytes is too short")
-    memcpy(&head, data, sizeof(head))
-    if head.type > TYPE_COUNT or head.flags:
-        raise VersionTooNew(
-            f"manifest record of type {head.type}, flags {head.flags:#x}: upgrade aof2"
-        )
-    if head.type == 0 or head.zero:
-        raise ManifestCorrupt("the head of a record is impossible")
-    for name, kind, _ in <tuple> _FIELDS[head.type]:
-        if n - at < (2 if kind >= TEXT else 8):
-            raise ManifestCorrupt(f"a record of type {head.type} has no room for {name}")
-        if kind < TEXT:
-            memcpy(&word, data + at, 8)
-            fields[name] = _decode_word(name, kind, word)
-            at += 8
+    cdef int words = 0, texts = 0, kind
+    parse_record(payload, len(payload), &parsed)
+    for name, kind, _ in <tuple> _FIELDS[parsed.type]:
+        if kind >= TEXT:
+            fields[name] = parsed.texts[texts][:parsed.text_bytes[texts]].decode("utf-8")
+            texts += 1
             continue
-        memcpy(&length, data + at, 2)
-        at += 2
-        if length > n - at or length > TEXT_BYTES_MAX:
-            raise ManifestCorrupt(f"{name} of a record of type {head.type} does not fit")
-        fields[name] = _decode_text(name, data + at, length)
-        at += length
-    if at != n:
-        raise ManifestCorrupt(f"a record of type {head.type} has {n - at} bytes too many")
-    return ManifestRecord(_TYPES[head.type], head.segment_id, head.offset, fields)
+        word = parsed.words[words]
+        fields[name] = _TIERS[word] if kind == TIER else word == 1 if kind == FLAG else word
+        words += 1
+    return ManifestRecord(_TYPES[parsed.type], parsed.segment_id, parsed.offset, fields)

@@ -8,7 +8,7 @@ from aof2._core.gauges cimport WriterGauges
 cdef class SegmentWriter(WriterGauges):
     cdef bytes stream_uuid
     cdef bytes root_id
-    cdef readonly uint64_t epoch
+    cdef public uint64_t epoch            # in the start blocks of segments that begin from now on
     cdef public uint64_t ext_id          # default for new segments
     cdef uint64_t ring_bytes_first
     cdef long _pid

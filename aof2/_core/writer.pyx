@@ -345,8 +345,7 @@ cdef class SegmentWriter(WriterGauges):
         return info
 
     def retire(self, uint64_t segment_id):
-        """Let go of the oldest segment, once it is sealed and whoever looks for it finds it
-        elsewhere."""
+        """Let go of the oldest segment, once it is sealed and found elsewhere."""
         cdef HotFile *file = self.log.oldest
         cdef HotLog *log = self.log
         if file == NULL or file.file_id != segment_id or not file.sealed:
@@ -398,3 +397,7 @@ cdef class SegmentWriter(WriterGauges):
                 self.directory.unlink(TEMPORARY_NAME, missing_ok=True)
         if log.state == HOT_POISONED:
             self._check_running()
+
+    def stop_appends(self):
+        """From now on every append asks the host, which then refuses."""
+        self.log.file_limit = 0

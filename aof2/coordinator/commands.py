@@ -141,3 +141,53 @@ class Evict(Command):
     lane: ClassVar[Lane] = Lane.URGENT
     priority: ClassVar[int] = 2
     deadline_s: ClassVar[float] = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Publish(Command):
+    """Bring the manifest to tier 2; the first one of an open claims the stream.
+
+    Enqueued by: the planner, once the manifest says more than tier 2 has of it, at most one per
+    `manifest.publish_interval_s`.
+    Effect:      the `remote` watermark moves; or the stream is fenced.
+    Idempotent:  what is published has the same bytes when it is published again.
+    """
+
+    # Before uploads, so that what was uploaded counts soon, however many wait.
+    priority: ClassVar[int] = -1
+    deadline_s: ClassVar[float] = 3600.0
+    per_stream: ClassVar[bool] = True
+    writes_tier2: ClassVar[bool] = True
+    area: ClassVar[Area] = "tier2"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Command):
+    """Write the snapshot of the manifest that is due.
+
+    Enqueued by: the planner, once `manifest.snapshot_chunks` chunks were sealed since the last.
+    Effect:      the next open begins there; chunks that two snapshots cover are removed.
+    Idempotent:  without one due it does nothing; one that failed stays due.
+    """
+
+    lane: ClassVar[Lane] = Lane.URGENT
+    priority: ClassVar[int] = 3
+    per_stream: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Command):
+    """Delete the object of a segment that was trimmed.
+
+    Enqueued by: the planner, once the segment lies wholly below what was trimmed.
+    Effect:      the decision is recorded; the object goes once that is published and
+    `retention.delete_grace_s` have passed.
+    Idempotent:  each step is recorded, and deleting what is gone succeeds.
+    """
+
+    segment: int
+
+    priority: ClassVar[int] = 3
+    deadline_s: ClassVar[float] = 3600.0
+    writes_tier2: ClassVar[bool] = True
+    area: ClassVar[Area] = "tier2"

@@ -55,18 +55,17 @@ class Context:
         return 0.0 if active is None else max(0.0, (self.clock.now_ns() - active[1]) * 1e-9)
 
     def next_due_s(self) -> float | None:
-        """When the next active segment reaches its age, in monotonic seconds; None: none will."""
-        limit_s = self.config.segment_age_s
-        ages = [
-            self.segment_age_s(stream)
-            for stream in list(self.streams.values())
-            if any(not unsealed.ended for unsealed in stream.unsealed())
-        ]
-        if limit_s is None or not ages:
-            return None
-        # One that is over its age already is planned; its end has everything planned again.
-        due = [limit_s - age for age in ages if age < limit_s]
-        return self.clock.monotonic_s() + min(due) if due else None
+        """When work is due that nothing else will tell of, in monotonic seconds; None: none is."""
+        now_s, limit_s = self.clock.monotonic_s(), self.config.segment_age_s
+        times = []
+        for stream in list(self.streams.values()):
+            times.append(stream.remote.next_due_s(uploads=bool(stream.to_upload)))
+            age_s = self.segment_age_s(stream)
+            # One that is over its age already is planned; its end has everything planned again.
+            young = limit_s is not None and age_s < limit_s
+            if young and not all(u.ended for u in stream.unsealed()):
+                times.append(now_s + (limit_s or 0.0) - age_s)
+        return min((time_s for time_s in times if time_s is not None), default=None)
 
     def segment_bytes(self, stream: StreamInstance, frame_bytes: int) -> int:
         """Size of a stream's next segment.
@@ -117,6 +116,9 @@ class Context:
             SegmentView(segment_id, size, segments[segment_id].cold is not None)
             for segment_id, size in sorted(stream.warm.sizes.items())
         ]
+        now_s = self.clock.monotonic_s()
+        remote = stream.remote
+        behind = remote.is_behind(uploads=bool(stream.to_upload))
         return StreamView(
             name=stream.name,
             aged=self._aged(stream),
@@ -127,7 +129,12 @@ class Context:
                 (segment_id, WarmTier.bound(segments[segment_id].raw_bytes))
                 for segment_id in sorted(stream.to_compress)
             ),
-            upload=tuple(sorted(stream.to_upload)) if stream.cold is not None else (),
+            # Nothing goes to tier 2 before the stream is claimed.
+            upload=tuple(sorted(stream.to_upload)) if remote.is_ours else (),
             hot=tuple(hot),
             warm=tuple(warm),
+            trimmed=tuple(stream.trimmed_copies()),
+            publish=behind and remote.due_s <= now_s,
+            snapshot=stream.manifest.snapshot_due,
+            delete=tuple(remote.due_deletes(now_s)),
         )

@@ -9,8 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from aof2._core.manifest import RecordType
-from aof2.coordinator.commands import Command, Compress, Evict, Prepare, Rollover, Upload
+from aof2.coordinator.commands import (
+    Command,
+    Compress,
+    Delete,
+    Evict,
+    Prepare,
+    Publish,
+    Rollover,
+    Snapshot,
+    Upload,
+)
 from aof2.coordinator.context import Context
+from aof2.coordinator.publishing import handle_delete, handle_publish, handle_snapshot
 from aof2.tiers.instance import StreamInstance
 from aof2.tiers.warm import WarmTier
 from aof2.types import Tier
@@ -30,6 +41,16 @@ def handle_prepare(command: Prepare, stream: StreamInstance, ctx: Context) -> No
     if writer is None or writer.spare_bytes >= command.frame_bytes:
         stream.spare_needed = 0
         return
+    if stream.remote.is_fenced:
+        stream.spare_needed = 0
+        return
+    if not stream.manifest.reserve(len(stream.unsealed()) + 2):
+        stalled = stream.manifest.stalled
+        raise OSError(
+            0 if stalled is None else stalled.errno or 0,
+            "the manifest has no room for the records of another segment",
+            stream.directory.path,
+        ) from stalled
     if not ctx.tier0.admit(command.segment_bytes):
         return  # The planner makes room and plans it again.
     old = writer.give_back_spare()
@@ -45,6 +66,9 @@ def handle_prepare(command: Prepare, stream: StreamInstance, ctx: Context) -> No
         raise
     stream.spare_id = segment_id
     stream.size_steps += 1
+    if stream.remote.is_fenced:
+        stream.hot.evict(segment_id)
+        return
     writer.add_spare(stream.hot.name(segment_id), segment_id)
     stream.spare_needed = 0
 
@@ -173,21 +197,23 @@ def handle_evict(command: Evict, stream: StreamInstance, ctx: Context) -> None:
     tier = stream.hot if command.tier is Tier.HOT else stream.warm
     if row is None or command.segment not in tier.sizes:
         return
-    others = stream.residency(row) - {command.tier}
-    lower = [other for other in others if other > command.tier]
-    if not lower:
-        return  # It became the only copy meanwhile.
-    _record(
-        stream,
-        RecordType.LOCAL_EVICTED,
-        command.segment,
-        row.base_offset,
-        tier=int(command.tier),
-        bytes=tier.sizes[command.segment],
-        copy_tier=int(max(lower)),
-    )
-    # The record, and with it the one that says where the other copy is, before the name goes.
-    stream.manifest.flush()
+    if not stream.remote.is_trimmed(row):
+        others = stream.residency(row) - {command.tier}
+        lower = [other for other in others if other > command.tier]
+        if not lower:
+            return  # It became the only copy meanwhile.
+        _record(
+            stream,
+            RecordType.LOCAL_EVICTED,
+            command.segment,
+            row.base_offset,
+            tier=int(command.tier),
+            bytes=tier.sizes[command.segment],
+            copy_tier=int(max(lower)),
+        )
+        # The record, and with it the one that says where the other copy is, before the name goes.
+        # What was trimmed needs none: that record was flushed by the call that trimmed it.
+        stream.manifest.flush()
     tier.evict(command.segment)
     stream.forget(command.segment)
 
@@ -204,4 +230,7 @@ _HANDLERS: dict[type[Command], Any] = {
     Compress: handle_compress,
     Upload: handle_upload,
     Evict: handle_evict,
+    Publish: handle_publish,
+    Snapshot: handle_snapshot,
+    Delete: handle_delete,
 }

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aof2.coordinator.commands import Command, Compress, Evict, Prepare, Rollover, Upload
+from aof2.coordinator.commands import (
+    Command,
+    Compress,
+    Delete,
+    Evict,
+    Prepare,
+    Publish,
+    Rollover,
+    Snapshot,
+    Upload,
+)
 from aof2.types import Tier
 
 
@@ -32,6 +42,10 @@ class StreamView:
         upload: Segments with a warm and without a cold copy.
         hot: Sealed hot segments, least recently used first.
         warm: Warm segments, oldest first.
+        trimmed: Local copies of segments that lie wholly below what was trimmed.
+        publish: True when the manifest is to go to tier 2 now.
+        snapshot: True when a snapshot of the manifest is due.
+        delete: Segments whose object's deletion can take its next step.
     """
 
     name: str
@@ -43,6 +57,10 @@ class StreamView:
     upload: tuple[int, ...] = ()
     hot: tuple[SegmentView, ...] = ()
     warm: tuple[SegmentView, ...] = ()
+    trimmed: tuple[tuple[int, Tier], ...] = ()
+    publish: bool = False
+    snapshot: bool = False
+    delete: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +110,10 @@ def plan(view: View) -> list[Command]:
                 missing1 += bound - max(room1, 0)
                 room1 = 0
         commands += [Upload(stream.name, segment) for segment in stream.upload]
+        commands += [Evict(stream.name, segment, tier) for segment, tier in stream.trimmed]
+        commands += [Publish(stream.name)] if stream.publish else []
+        commands += [Snapshot(stream.name)] if stream.snapshot else []
+        commands += [Delete(stream.name, segment) for segment in stream.delete]
     # Usage may touch the target, and what is wanted must fit the whole budget.
     missing0 = max(view.tier0_used - view.tier0_target, wanted0 + view.tier0_used - view.tier0_max)
     commands += _evictions(view, Tier.HOT, missing0)

@@ -11,7 +11,7 @@ from aof2._core.directory import Directory
 from aof2._core.manifest import ManifestRecord, RecordType, decode
 from aof2._core.window import Window
 from aof2.errors import CorruptionError, FormatError
-from aof2.manifest.replay import ChainPoint, chunk_name
+from aof2.manifest.chunks import ChainPoint, chunk_name
 from aof2.types import StreamIdentity
 
 CORRUPT = "corrupt"

@@ -21,7 +21,7 @@ from aof2._core.manifest import RecordType
 from aof2._core.mapping import MappedSegment
 from aof2._core.seal import FooterInfo
 from aof2.errors import CorruptionError, FormatError, SegmentLost
-from aof2.manifest.rows import ColdCopy, WarmCopy
+from aof2.manifest.index import ColdCopy, WarmCopy
 from aof2.objectstore import ObjectInfo, ObjectStore
 from aof2.streamdir import hot_ids, hot_name, warm_ids, warm_name
 from aof2.types import StreamIdentity, Tier

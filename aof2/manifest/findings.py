@@ -12,8 +12,8 @@ from aof2._core.chunk_read import CHUNK_BYTES_MAX
 from aof2._core.directory import Directory
 from aof2.errors import TierError
 from aof2.manifest.bucket import BucketKeys
-from aof2.manifest.replay import chunk_name
-from aof2.manifest.rows import SegmentRow
+from aof2.manifest.chunks import chunk_name
+from aof2.manifest.index import SegmentRow
 from aof2.objectstore import ObjectStore
 from aof2.streamdir import hot_name, warm_name
 from aof2.types import StreamIdentity

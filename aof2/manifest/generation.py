@@ -69,6 +69,20 @@ def create_stream(store: ObjectStore, directory: str, uuid: bytes, generation: i
     return winner
 
 
+def agree_on_uuid(store: ObjectStore, directory: str, uuid: bytes) -> bytes:
+    """The uuid that a name stands for; ours, if it stood for none.
+
+    Raises:
+        As `find_stream` and `create_stream`.
+    """
+    while True:
+        generation, found = find_stream(store, directory)
+        if found is None:
+            found = create_stream(store, directory, uuid, generation + 1)
+        if found is not None:
+            return found
+
+
 def bury_stream(store: ObjectStore, directory: str, generation: int) -> None:
     """Say that the stream of a name was deleted, by a tombstone as its newest generation.
 

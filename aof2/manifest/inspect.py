@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from aof2._core.chunk_read import ABSENT, SEALED
 from aof2._core.directory import Directory
-from aof2._core.manifest import decode
 from aof2.config import Tier2Config
 from aof2.errors import CorruptionError, FormatError, ManifestCorrupt, StreamNotFound
+from aof2.manifest.chunks import chunk_ids, chunk_name
 from aof2.manifest.chunkview import CORRUPT, ChunkInfo, ChunkView, InspectedRecord, view_chunk
 from aof2.manifest.findings import (
     ERROR,
@@ -23,7 +23,6 @@ from aof2.manifest.findings import (
 from aof2.manifest.index import Index
 from aof2.manifest.mirror import MIRROR_NAME, differences, read_mirror
 from aof2.manifest.rebuild import manifest_directory
-from aof2.manifest.replay import chunk_ids, chunk_name
 from aof2.objectstore import ObjectStore, open_tier2
 from aof2.streamdir import read_identity, stream_directory
 
@@ -290,7 +289,7 @@ class _Fold:
             if self._stop is not None and record.number >= self._stop:
                 return
             try:
-                self.index.apply(decode(payload))
+                self.index.apply(payload)
             except (CorruptionError, FormatError) as error:
                 # Behind damage, much cannot follow; that is one finding, not a thousand.
                 if not self.broken:

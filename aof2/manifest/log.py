@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from aof2._core.chunk import ChunkWriter, restore_size
-from aof2._core.chunk_read import (
-    ABSENT,
-    CHUNK_BYTES_MAX,
-    CHUNK_BYTES_MIN,
-    CLEAN,
-    ChunkReader,
-)
+from aof2._core.chunk import ChunkWriter
+from aof2._core.chunk_read import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN
 from aof2._core.directory import Directory
-from aof2._core.logfile import StartInfo, prepare
-from aof2._core.manifest import RecordType, decode, encode
-from aof2._core.scan import read_bytes, scan
-from aof2._core.seal import finish
+from aof2._core.manifest import RecordType, encode
 from aof2._core.timesource import TimeSource
 from aof2.errors import Closed, ConfigError
+from aof2.manifest.chunks import ChainPoint, ChunkFiles
 from aof2.manifest.index import Index
+from aof2.manifest.mend import Quarantine, mend
 from aof2.manifest.mirror import keep_mirror
-from aof2.manifest.replay import ChainPoint, Replay, chunk_ids, chunk_name
-from aof2.types import StreamIdentity
+from aof2.manifest.replay import Replay
+from aof2.manifest.sealed import Sealed, SealedPart
+from aof2.types import ReplayReport, StreamIdentity
 
-Quarantine = Callable[[str, bytes], object]
-"""Keeps bytes that are about to be cut: `quarantine(name, contents)`."""
+RECORD_ROOM_BYTES = 512
+"""Bytes that a record of a segment's life takes at most, with an ordinary key."""
+RECORDS_PER_SEGMENT = 4
+"""Records that an unfinished segment still needs: its seal, its copy, its upload, its eviction."""
+EIO = 5
 
 
-class Manifest:
+class Manifest(SealedPart):
     """The log of one stream's tier moves, and the index it folds into. Safe for threads.
 
     Made by `Manifest.open`. What `append` took is visible to readers at once and durable after the
@@ -38,9 +36,12 @@ class Manifest:
 
     Attributes:
         index: The fold of all records. Look at it from the thread that appends, or between appends.
-        replayed_records: Records that the open found.
-        truncated_bytes: Bytes of unfinished last writes that the open cut.
+        replay: What the open found and did.
         readonly: True when nothing may be appended.
+        stalled: Why the next chunk could not be prepared, None when all is well. Work that needs
+            many records waits then; it is tried again with every rotation.
+        published_chunk: Newest chunk that tier 2 has; None for a stream that was never in one.
+            Chunks behind it are kept.
 
     Example:
         >>> manifest = Manifest.open(directory, identity)  # doctest: +SKIP
@@ -51,38 +52,54 @@ class Manifest:
 
     def __init__(
         self,
-        directory: Directory,
-        identity: StreamIdentity,
+        files: ChunkFiles,
         *,
-        time: TimeSource,
-        chunk_bytes: int,
+        snapshot_chunks: int,
         readonly: bool,
-        mirror: bool = False,
+        mirror: bool,
+        clock_s: Callable[[], float],
     ) -> None:
         """Only `open` calls this; it replays nothing yet."""
-        if not CHUNK_BYTES_MIN <= chunk_bytes <= CHUNK_BYTES_MAX or chunk_bytes % 4096:
+        if not CHUNK_BYTES_MIN <= files.chunk_bytes <= CHUNK_BYTES_MAX or files.chunk_bytes % 4096:
             raise ConfigError(
-                f"manifest chunk_bytes {chunk_bytes}: {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}, "
-                "in steps of 4096"
+                f"manifest chunk_bytes {files.chunk_bytes}: {CHUNK_BYTES_MIN} to "
+                f"{CHUNK_BYTES_MAX}, in steps of 4096"
             )
-        self.index = Index()
         self.readonly = readonly
-        self.replayed_records = 0
-        self.truncated_bytes = 0
-        self._directory = directory
-        self._identity = identity
-        self._time = time
-        self._chunk_bytes = chunk_bytes
-        self._replay = Replay(directory, identity, self.index, live=readonly)
+        self.stalled: OSError | None = None
+        self.published_chunk: int | None = None
+        self.index = Index()
+        self.replay = ReplayReport()
+        super().__init__(files, snapshot_chunks)
+        self._clock_s = clock_s
+        self._replay: Replay | None = None
         self._writer: ChunkWriter | None = None
+        self._spare = False
         self._mirror = mirror
         self._closed = False
         self._appended = 0
         self._durable = 0
-        # `_sync_lock` is taken before `_lock`, and held while a sync or a rotation runs; `_lock` is
-        # held for a moment only, so that appends go on during a sync.
+        # Locks are taken in this order. `_snapshot_lock` is held while a snapshot is written,
+        # `_sync_lock` while a sync or a rotation runs; `_lock` is held for a moment only, so that
+        # appends go on during a sync.
+        self._snapshot_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._lock = threading.Lock()
+
+    @staticmethod
+    def create(
+        directory: Directory,
+        identity: StreamIdentity,
+        *,
+        time: TimeSource | None = None,
+        chunk_bytes: int = 262144,
+        chunk_id: int = 1,
+    ) -> None:
+        """Prepare the chunk that a new stream begins with; without one, a manifest counts as lost.
+
+        `chunk_id` is more than 1 where earlier chunks come from elsewhere.
+        """
+        ChunkFiles(directory, identity, time or TimeSource(), chunk_bytes).prepare(chunk_id)
 
     @classmethod
     def open(
@@ -92,9 +109,11 @@ class Manifest:
         *,
         time: TimeSource | None = None,
         chunk_bytes: int = 262144,
+        snapshot_chunks: int = 8,
         readonly: bool = False,
         quarantine: Quarantine | None = None,
         mirror: bool = False,
+        clock_s: Callable[[], float] = lambda: 0.0,
     ) -> Manifest:
         """Replay a manifest and make it ready for more.
 
@@ -103,122 +122,95 @@ class Manifest:
             identity: The stream; a chunk of another one is `ManifestCorrupt`.
             time: Clock of the records.
             chunk_bytes: Size of new chunks, 16 KiB to 1 MiB in steps of 4 KiB.
+            snapshot_chunks: A snapshot is due after so many chunks.
             readonly: Write nothing, also where a tail is torn; `refresh` reads on.
             quarantine: Called with the bytes of a torn tail before they are cut.
-            mirror: Leave a JSON copy of the index at close.
+            mirror: Leave a JSON copy of the index at close, and with each snapshot.
+            clock_s: Monotonic seconds, for the time that the replay took.
 
         `ManifestCorrupt` names chunk and position of damage, of a gap, and of a record that cannot
         follow the ones before it. `OSError` when the disk fails or is full.
         """
+        files = ChunkFiles(directory, identity, time or TimeSource(), chunk_bytes)
         self = cls(
-            directory,
-            identity,
-            time=time or TimeSource(),
-            chunk_bytes=chunk_bytes,
+            files,
+            snapshot_chunks=snapshot_chunks,
             readonly=readonly,
             mirror=mirror,
+            clock_s=clock_s,
         )
-        try:
-            self._replay.run()
-            if not readonly:
-                self._recover(quarantine)
-            self.replayed_records = self._appended = self._durable = self._replay.records
-        except BaseException:
-            self._replay.close()
-            raise
-        if not readonly:
-            self._replay.close()
+        self._open(quarantine)
         return self
+
+    def _open(self, quarantine: Quarantine | None) -> None:
+        began_s = self._clock_s()
+        directory, identity = self._files.directory, self._files.identity
+        loaded, damaged = self._snapshots.load()
+        if loaded is not None:
+            self.index = loaded.index
+        replay = Replay(
+            directory,
+            identity,
+            self.index,
+            start=None if loaded is None else loaded.covers,
+            live=self.readonly,
+        )
+        clean, truncated_bytes = True, 0
+        try:
+            replay.run()
+            self._raise_epoch(replay)
+            if not self.readonly:
+                mended = mend(self._files, replay, quarantine)
+                self._writer, self._end = mended.writer, mended.end
+                clean, truncated_bytes = mended.clean, mended.truncated_bytes
+                self._make_spare()
+        except BaseException:
+            replay.close()
+            raise
+        self._appended = self._durable = self.index.applied
+        clean = clean and not damaged
+        self.replay = ReplayReport(
+            chunks=replay.chunks,
+            records=replay.records,
+            bytes=replay.read_bytes,
+            duration_s=self._clock_s() - began_s,
+            snapshot=None if loaded is None else loaded.head.number,
+            truncated_bytes=truncated_bytes,
+            corruptions=damaged,
+            chunk_lag_s=0.0 if clean else max(0, replay.last_ns - replay.first_ns) / 1e9,
+            journal_lag_bytes=0 if clean else replay.read_bytes,
+        )
+        if self.readonly:
+            self._replay = replay
+        else:
+            replay.close()
+
+    def _raise_epoch(self, replay: Replay) -> None:
+        """Go on under the epoch that was written last."""
+        start = None if replay.reader is None else replay.reader.start
+        heads = [head.epoch for head in self._snapshots.heads]
+        epoch = max([self.identity.epoch, *heads, 0 if start is None else start.epoch])
+        self._files.identity = dataclasses.replace(self.identity, epoch=epoch)
 
     @property
     def appended_count(self) -> int:
         """Records in the manifest; the offset that the next one gets."""
-        return self._replay.records if self.readonly else self._appended
+        return self.index.applied if self.readonly else self._appended
 
     @property
     def durable_count(self) -> int:
         """Records that survive power loss; in a readonly manifest, all that were read."""
-        return self._replay.records if self.readonly else self._durable
+        return self.index.applied if self.readonly else self._durable
 
     def __repr__(self) -> str:
-        return f"Manifest({self._directory.path!r}, {self.appended_count} records)"
-
-    # --- open ---------------------------------------------------------------------------------
-
-    def _recover(self, quarantine: Quarantine | None) -> None:
-        """Make the end of the log fit for appends: go on in a clean chunk, or seal it."""
-        for name in self._directory.names():
-            if name.startswith(".tmp-") and name.endswith(".mlog"):
-                self._directory.unlink(name)
-        replay, reader = self._replay, self._replay.reader
-        for chunk_id in replay.later_ids():
-            self._directory.unlink(chunk_name(chunk_id))
-        if reader is None:
-            self._writer = self._begin(replay.end)
-            return
-        if restore_size(self._directory, reader.name):
-            replay.follow()
-        start = reader.start
-        ours = (
-            start is not None
-            and start.epoch == self._identity.epoch
-            and start.root_id == self._identity.root_id
-        )
-        if replay.state == CLEAN and ours:
-            self._writer = ChunkWriter(self._directory, reader.name, self._time, reader=reader)
-            return
-        self._cut(reader, quarantine)
-        if replay.state == ABSENT:
-            # Prepared, never started: a fresh file takes its number.
-            self._directory.unlink(reader.name)
-            self._writer = self._begin(replay.end)
-            return
-        found = scan(self._directory, reader.name)
-        assert found is not None, "a chunk with records was started"
-        footer = finish(self._directory, reader.name, found, now_ns=self._time.now_ns())
-        self._writer = self._begin(
-            ChainPoint(replay.chunk_id, footer.end_position, footer.end_offset, footer.chain_crc)
-        )
-
-    def _cut(self, reader: ChunkReader, quarantine: Quarantine | None) -> None:
-        """Count the bytes behind the last valid frame, and keep them aside."""
-        low, high = reader.position, reader.torn_end
-        if reader.whole or low >= high:
-            return
-        self.truncated_bytes += high - low
-        if quarantine is not None:
-            quarantine(f"{reader.name}.{low}", read_bytes(self._directory, reader.name, low, high))
-
-    def _begin(self, previous: ChainPoint) -> ChunkWriter:
-        """Prepare the chunk after `previous` and make it the active one."""
-        chunk_id = previous.chunk_id + 1
-        name = chunk_name(chunk_id)
-        prepare(
-            self._directory,
-            name,
-            kind="manifest",
-            stream_uuid=self._identity.uuid,
-            file_id=chunk_id,
-            file_bytes=self._chunk_bytes,
-            created_ns=self._time.now_ns(),
-        )
-        start = StartInfo(
-            base_offset=previous.end_offset,
-            epoch=self._identity.epoch,
-            root_id=self._identity.root_id,
-            previous_id=0 if previous.is_root else previous.chunk_id,
-            previous_end_position=previous.end_position,
-            previous_end_offset=previous.end_offset,
-            previous_chain_crc=previous.chain_crc,
-        )
-        return ChunkWriter(self._directory, name, self._time, start=start)
+        return f"Manifest({self._files.directory.path!r}, {self.appended_count} records)"
 
     # --- append and flush ---------------------------------------------------------------------
 
     def _active(self) -> ChunkWriter:
         if self._writer is None or self._closed:
             what = "was opened readonly" if self.readonly else "is closed"
-            raise Closed(f"the manifest {what}", path=self._directory.path)
+            raise Closed(f"the manifest {what}", path=self._files.directory.path)
         return self._writer
 
     def append(self, type: RecordType | int, segment_id: int, offset: int, **fields: Any) -> int:
@@ -236,48 +228,17 @@ class Manifest:
         the next chunk finds no room, `DurabilityLost` after a failed sync; nothing was appended.
         """
         payload = encode(type, segment_id, offset, **fields)
-        # The index takes what a replay would: reasons cut, tiers as `Tier`.
-        record = decode(payload)
         while True:
             with self._lock:
                 writer = self._active()
-                change = self.index.check(record)
+                self.index.check(payload)
                 if writer.append(payload):
-                    change()
+                    self.index.apply(payload)
                     self._appended += 1
                     return self._appended - 1
-            self._rotate(writer)
-
-    def _rotate(self, full: ChunkWriter) -> None:
-        """Seal a full chunk and go on in the next."""
-        with self._sync_lock, self._lock:
-            if self._active() is not full:
-                return  # Another thread did it.
-            # 1. The next chunk is prepared and mapped; want of room shows here, with nothing
-            # changed. It counts as absent until its first frame is valid.
-            successor = self._next_of(full)
-            try:
-                # 2. The full one is synced and sealed. 3. Only then a frame can reach the next.
-                full.seal()
-            except BaseException:
-                successor.abandon()
-                raise
-            self._durable = self._appended
-            self._writer = successor
-
-    def _next_of(self, full: ChunkWriter) -> ChunkWriter:
-        name = chunk_name(full.header.file_id + 1)
-        # Left by a rotation that failed; it was never started.
-        self._directory.unlink(name, missing_ok=True)
-        try:
-            return self._begin(
-                ChainPoint(full.header.file_id, full.position, full.end_offset, full.chain_crc)
-            )
-        except OSError as error:
-            if error.filename == self._directory.path:
-                # The directory's sync failed: names may be lost, and no retry can tell.
-                full.fail(error.errno or 5)
-            raise
+            with self._sync_lock, self._lock:
+                if self._active() is writer:
+                    self._rotate(writer)
 
     def flush(self) -> None:
         """Make every record appended so far durable.
@@ -296,18 +257,121 @@ class Manifest:
             with self._lock:
                 self._durable = max(self._durable, count)
 
+    # --- chunks -------------------------------------------------------------------------------
+
+    def _rotate(self, full: ChunkWriter) -> None:
+        """Seal a chunk and go on in the next. Both locks are held."""
+        # 1. The next chunk is prepared: want of room shows here, with nothing changed.
+        if not self._spare:
+            self._prepare_next(full)
+        end = ChainPoint(full.header.file_id, full.position, full.end_offset, full.chain_crc)
+        # 2. It is mapped and its start block written. It counts as absent until its first frame.
+        successor = self._files.begin(end)
+        try:
+            # 3. The full one is synced and sealed. 4. Only then a frame can reach the next.
+            full.seal()
+        except BaseException:
+            successor.abandon()
+            raise
+        self._durable = self._appended
+        self._writer, self._end, self._spare = successor, end, False
+        self._snapshots.chunk_ended(self.index, end)
+        self._make_spare()
+
+    def _prepare_next(self, active: ChunkWriter) -> None:
+        try:
+            self._files.keep_prepared(active.header.file_id + 1)
+        except OSError as error:
+            self.stalled = error
+            if error.filename == self._files.directory.path:
+                # The directory's sync failed: names may be lost, and no retry can tell.
+                active.fail(error.errno or EIO)
+            raise
+        self._spare, self.stalled = True, None
+
+    def _make_spare(self) -> None:
+        """Keep one chunk prepared, so that a full disk stops no housekeeping; best effort."""
+        try:
+            self._prepare_next(self._active())
+        except OSError as error:
+            # Kept in `stalled`, which whoever wants more room meets; the active chunk has room.
+            self.stalled = error
+
+    def reserve(self, unfinished: int) -> bool:
+        """Whether the records that `unfinished` segments still need have their room.
+
+        A new segment is only made where this is True; else `stalled` says why.
+        """
+        with self._sync_lock, self._lock:
+            if not self._spare:
+                self._make_spare()
+            needed = unfinished * RECORDS_PER_SEGMENT * RECORD_ROOM_BYTES
+            return self._spare or self._active().room_bytes >= needed
+
+    def seal_chunk(self) -> Sealed:
+        """Seal the active chunk, if it has records, so that it can be published."""
+        with self._sync_lock, self._lock:
+            writer = self._active()
+            if writer.records:
+                self._rotate(writer)
+            return Sealed(self._end.chunk_id, self.index.cold_end)
+
+    def adopt_epoch(self, epoch: int) -> None:
+        """Let what is written from now on carry another writer epoch."""
+        with self._sync_lock, self._lock:
+            writer, files = self._active(), self._files
+            files.identity = dataclasses.replace(files.identity, epoch=epoch)
+            if writer.records:
+                self._rotate(writer)
+            else:
+                writer.abandon()
+                self._writer = files.begin(self._end)
+
+    # --- snapshots ----------------------------------------------------------------------------
+
+    @property
+    def snapshot_due(self) -> bool:
+        """True while a snapshot is captured and waits to be written."""
+        return self._snapshots.pending is not None
+
+    def write_snapshot(self) -> None:
+        """Write the snapshot that is due, read it back, record it, remove what it replaces.
+
+        Without one due it does nothing. A failure leaves it due, and removes nothing.
+        """
+        with self._snapshot_lock:
+            head = self._snapshots.write(self.index)
+            if head is None:
+                return
+            self.append(
+                RecordType.SNAPSHOT_MARKER, 0, 0, snapshot_number=head.number, covers=head.applied
+            )
+            self.flush()
+            self._snapshots.prune(self.published_chunk)
+            if self._mirror:
+                with self._lock:
+                    keep_mirror(self._files.directory, self.index)
+
+    # --- readers, close -----------------------------------------------------------------------
+
     def refresh(self) -> int:
         """Take in what another process has appended since; for a readonly manifest.
 
         Returns:
             How many records that were. Nothing is written.
         """
-        if not self.readonly:
-            raise Closed("only a readonly manifest is refreshed", path=self._directory.path)
+        if not self.readonly or self._replay is None:
+            raise Closed("only a readonly manifest is refreshed", path=self._files.directory.path)
         with self._lock:
             if self._closed:
-                raise Closed("the manifest is closed", path=self._directory.path)
-            return self._replay.follow()
+                raise Closed("the manifest is closed", path=self._files.directory.path)
+            before = self.index.applied
+            self._replay.follow()
+            if not self._replay.is_linked():
+                # The writer removed chunks that we had not read yet: a snapshot covers them.
+                self._replay.close()
+                self._open(None)
+            return self.index.applied - before
 
     def close(self) -> None:
         """Make everything durable and give the files back; again is harmless.
@@ -318,15 +382,12 @@ class Manifest:
             if self._closed:
                 return
             self._closed = True
-            self._replay.close()
+            if self._replay is not None:
+                self._replay.close()
             if self._writer is not None:
                 failed = bool(self._writer.failure)
                 self._writer.close()
                 if not failed:
                     self._durable = self._appended
                 if self._mirror and not failed:
-                    keep_mirror(self._directory, self.index)
-
-    def chunks(self) -> list[int]:
-        """Numbers of the chunk files, ascending."""
-        return chunk_ids(self._directory)
+                    keep_mirror(self._files.directory, self.index)

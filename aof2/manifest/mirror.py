@@ -12,8 +12,7 @@ from typing import Any
 
 from aof2._core.directory import Directory
 from aof2.errors import ManifestCorrupt
-from aof2.manifest.index import Index
-from aof2.manifest.rows import SegmentRow
+from aof2.manifest.index import Index, SegmentRow
 
 LOGGER = logging.getLogger("aof2.tiered")
 MIRROR_NAME = "index.json"

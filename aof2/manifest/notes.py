@@ -16,7 +16,7 @@ from typing import Any
 from aof2._core.checksum import crc64nvme
 from aof2.errors import ManifestCorrupt, VersionTooNew
 from aof2.manifest.bucket import EPOCH_MAX, Numbered
-from aof2.manifest.replay import ChainPoint
+from aof2.manifest.chunks import ChainPoint
 from aof2.objectstore import ObjectInfo, ObjectNotFound, ObjectStore, ObjectTooLarge
 
 NOTE_BYTES_MAX = 4096

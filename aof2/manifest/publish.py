@@ -14,9 +14,9 @@ from aof2._core.checksum import crc64nvme
 from aof2._core.chunk_link import chunk_link
 from aof2.errors import Fenced, ManifestCorrupt, UploadFailed
 from aof2.manifest.bucket import BucketKeys, Numbered
+from aof2.manifest.chunks import ChainPoint
 from aof2.manifest.claims import assert_not_fenced, fenced
 from aof2.manifest.notes import Head, Start, put_note
-from aof2.manifest.replay import ChainPoint
 from aof2.manifest.route import read_start
 from aof2.objectstore import ObjectStore
 from aof2.types import StreamIdentity

@@ -15,9 +15,9 @@ from aof2._core.chunk_link import ChunkLink, chunk_link
 from aof2._core.chunk_read import CHUNK_BYTES_MAX
 from aof2.errors import Fenced, ManifestCorrupt
 from aof2.manifest.bucket import BucketKeys, Listing
+from aof2.manifest.chunks import ChainPoint
 from aof2.manifest.claims import fenced, highest_claim
 from aof2.manifest.notes import Head, get_note
-from aof2.manifest.replay import ChainPoint
 from aof2.manifest.route import Route, read_start
 from aof2.objectstore import ObjectNotFound, ObjectStore, ObjectTooLarge
 from aof2.types import StreamIdentity

@@ -17,13 +17,13 @@ from collections.abc import Iterable
 
 from aof2._core.directory import Directory
 from aof2._core.logfile import prepare
-from aof2._core.manifest import RecordType, decode, encode
+from aof2._core.manifest import RecordType, encode
 from aof2._core.timesource import TimeSource
+from aof2.manifest.chunks import chunk_ids, chunk_name
 from aof2.manifest.facts import Record, SegmentFacts, records_of
 from aof2.manifest.index import Index
 from aof2.manifest.log import Manifest
 from aof2.manifest.mirror import mirror_of
-from aof2.manifest.replay import chunk_ids, chunk_name
 from aof2.types import StreamIdentity
 
 CURRENT = "manifest"
@@ -168,5 +168,5 @@ def index_of(records: Iterable[Record]) -> Index:
     """The index that records fold into, without a manifest."""
     index = Index()
     for kind, segment_id, offset, fields in records:
-        index.apply(decode(encode(kind, segment_id, offset, **fields)))
+        index.apply(encode(kind, segment_id, offset, **fields))
     return index

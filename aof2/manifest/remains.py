@@ -9,12 +9,12 @@ from aof2._core.directory import Directory
 from aof2._core.manifest import RecordType
 from aof2.errors import CorruptionError, Fenced, FormatError, ManifestCorrupt
 from aof2.manifest.bucket import BucketKeys
+from aof2.manifest.chunks import chunk_ids, chunk_name
 from aof2.manifest.chunkview import ChunkView, InspectedRecord, view_chunk
 from aof2.manifest.facts import Record
 from aof2.manifest.notes import Claim, get_note
 from aof2.manifest.published import find_end, read_hint
 from aof2.manifest.rebuild import ASIDE, manifest_directory, remove_aside
-from aof2.manifest.replay import chunk_ids, chunk_name
 from aof2.manifest.restore import read_chain
 from aof2.objectstore import ObjectStore
 from aof2.types import StreamIdentity

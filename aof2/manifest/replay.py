@@ -1,54 +1,22 @@
 """Reading the chunks of one manifest in order: at open, and again behind a live writer.
 
-1. Chunks are numbered from 1 without a gap; each names its stream and the end of the one before it.
+1. Chunks are numbered without a gap; each names its stream and the end of the one before it. The
+   first names nothing before it, unless a snapshot covers what came before.
 2. Every chunk but the newest started one is sealed, and agrees with its footer.
-3. The newest ends where the first frame is not valid, unless something says that more was durable.
-4. A prepared chunk without a valid frame was never started and counts as absent.
+3. A sealed chunk has a successor, because the next chunk is prepared before one is sealed. So a
+   newest chunk that went missing is noticed.
+4. The newest ends where the first frame is not valid, unless something says that more was durable.
+5. A prepared chunk without a valid frame was never started and counts as absent.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
 from aof2._core.chunk_read import ABSENT, SEALED, ChunkReader
 from aof2._core.directory import Directory
-from aof2._core.manifest import decode
 from aof2.errors import CorruptionError, FormatError, ManifestCorrupt
+from aof2.manifest.chunks import ChainPoint, chunk_ids, chunk_name
 from aof2.manifest.index import Index
 from aof2.types import StreamIdentity
-
-_CHUNK_NAME = re.compile(r"(\d{20})\.mlog")
-
-
-def chunk_name(chunk_id: int) -> str:
-    """File name of a chunk.
-
-    Example:
-        >>> chunk_name(1)
-        '00000000000000000001.mlog'
-    """
-    return f"{chunk_id:020d}.mlog"
-
-
-def chunk_ids(directory: Directory) -> list[int]:
-    """Numbers of the chunk files in a directory, ascending."""
-    return sorted(int(m[1]) for name in directory.names() if (m := _CHUNK_NAME.fullmatch(name)))
-
-
-@dataclass(frozen=True, slots=True)
-class ChainPoint:
-    """The end of a chunk, as the start block of the next one names it."""
-
-    chunk_id: int = 0
-    end_position: int = 0
-    end_offset: int = 0
-    chain_crc: int = 0
-
-    @property
-    def is_root(self) -> bool:
-        """True where nothing is continued."""
-        return self.end_position == 0
 
 
 class Replay:
@@ -58,6 +26,7 @@ class Replay:
         directory: The `manifest` directory.
         identity: The stream that every chunk must belong to.
         index: Takes the records in.
+        start: What the index covers already; None where the first chunk has to begin the chain.
         live: Another process may be writing: what looks damaged is read again before it is
             believed.
 
@@ -66,10 +35,20 @@ class Replay:
         state: What `ChunkReader.state` said about it.
         end: Where the newest sealed chunk ends.
         records: Records taken in so far.
+        chunks: Chunks that had any.
+        read_bytes: Bytes of their frames.
+        first_ns: Time stamp of the oldest record taken in, 0 before the first.
+        last_ns: Time stamp of the newest.
     """
 
     def __init__(
-        self, directory: Directory, identity: StreamIdentity, index: Index, *, live: bool
+        self,
+        directory: Directory,
+        identity: StreamIdentity,
+        index: Index,
+        *,
+        start: ChainPoint | None,
+        live: bool,
     ) -> None:
         self.directory = directory
         self.identity = identity
@@ -77,8 +56,12 @@ class Replay:
         self.live = live
         self.reader: ChunkReader | None = None
         self.state = ABSENT
-        self.end = self._root()
         self.records = 0
+        self.chunks = 0
+        self.read_bytes = 0
+        self.first_ns = 0
+        self.last_ns = 0
+        self.end = self._root() if start is None else start
         self._broken: CorruptionError | FormatError | None = None
 
     def _root(self) -> ChainPoint:
@@ -103,16 +86,34 @@ class Replay:
         while True:
             self.follow()
             stray = self._stray_chunk()
-            if stray is None:
+            missing = not self.directory.exists(chunk_name(self.chunk_id))
+            if stray is None and not missing:
                 return
             # A live writer may have sealed this chunk and started the next while we looked.
             if not self.live or self.records == before:
-                raise ManifestCorrupt(
-                    f"chunk {self.chunk_id} is unfinished or missing, but {stray} was started",
-                    path=self.directory.join(chunk_name(self.chunk_id)),
-                    position=None if self.reader is None else self.reader.position,
-                )
+                raise self._out_of_place(stray)
             before = self.records
+
+    def _out_of_place(self, stray: int | None) -> ManifestCorrupt:
+        if stray is None:
+            text = (
+                f"chunk {self.chunk_id} is missing: one is always prepared before the one before "
+                "it is sealed. Restore it from a backup, or repair the manifest"
+            )
+        else:
+            text = (
+                f"chunk {self.chunk_id} is unfinished or missing, but {stray} was started. "
+                "Restore it from a backup, or repair the manifest"
+            )
+        return ManifestCorrupt(
+            text,
+            path=self.directory.join(chunk_name(self.chunk_id)),
+            position=None if self.reader is None else self.reader.position,
+        )
+
+    def is_linked(self) -> bool:
+        """Whether the chunk that is read now is still there, or not there yet."""
+        return self.directory.exists(chunk_name(self.chunk_id)) or self.reader is not None
 
     def follow(self) -> int:
         """Take in what was appended since the last call.
@@ -145,6 +146,7 @@ class Replay:
             return False
         if fresh:
             self._check_link(reader)
+            self.chunks += 1
         if self.state != SEALED:
             return False
         self.end = ChainPoint(self.chunk_id, reader.position, reader.end_offset, reader.chain_crc)
@@ -156,21 +158,24 @@ class Replay:
         """Fold what a chunk has gained into the index."""
         if self._broken is not None:
             raise self._broken  # Nothing behind an impossible record is believed.
-        found = reader.read()
-        for position, payload in found:
-            try:
-                self.index.apply(decode(payload))
-            except (CorruptionError, FormatError) as error:
-                self._broken = type(error)(
-                    error.message,
-                    path=reader.path,
-                    position=position,
-                    segment=error.segment,
-                    offset=error.offset,
-                )
-                raise self._broken from error
-            self.records += 1
-        return len(found)
+        position = reader.position
+        try:
+            taken = reader.replay(self.index.fold)
+        except (CorruptionError, FormatError) as error:
+            self._broken = type(error)(
+                error.message,
+                path=reader.path,
+                position=reader.position if error.position is None else error.position,
+                segment=error.segment,
+                offset=error.offset,
+            )
+            raise self._broken from error
+        self.records += taken
+        self.read_bytes += reader.position - position
+        if taken:
+            self.first_ns = self.first_ns or reader.first_timestamp_ns
+            self.last_ns = reader.last_timestamp_ns
+        return taken
 
     def _judge(self, reader: ChunkReader) -> str:
         while True:
@@ -184,7 +189,7 @@ class Replay:
                     raise
 
     def _check_link(self, reader: ChunkReader) -> None:
-        start = reader.start
+        start, end = reader.start, self.end
         if start is None or (
             start.previous_id,
             start.previous_end_position,
@@ -192,25 +197,26 @@ class Replay:
             start.previous_chain_crc,
             start.base_offset,
         ) != (
-            0 if self.end.is_root else self.end.chunk_id,
-            self.end.end_position,
-            self.end.end_offset,
-            self.end.chain_crc,
-            self.end.end_offset,
+            0 if end.is_root else end.chunk_id,
+            end.end_position,
+            end.end_offset,
+            end.chain_crc,
+            end.end_offset,
         ):
             raise ManifestCorrupt(
-                "the chunk does not continue the one before it", path=reader.path, position=0
+                "the chunk does not continue the one before it. Restore what is missing from a "
+                "backup, or repair the manifest",
+                path=reader.path,
+                position=0,
             )
-
-    def later_ids(self) -> list[int]:
-        """Chunks behind the current one; without a current one, from its place on."""
-        first = self.chunk_id + (self.reader is not None)
-        return [chunk_id for chunk_id in chunk_ids(self.directory) if chunk_id >= first]
 
     def _stray_chunk(self) -> int | None:
         """A chunk that may not be there: behind a gap, or started behind an unfinished one."""
-        expected = self.chunk_id + (self.reader is not None)
-        for chunk_id in self.later_ids():
+        first = self.chunk_id + (self.reader is not None)
+        expected = first
+        for chunk_id in chunk_ids(self.directory):
+            if chunk_id < first:
+                continue
             if chunk_id != expected:
                 return chunk_id
             expected += 1

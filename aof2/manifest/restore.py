@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from aof2._core.checksum import crc64nvme
 from aof2.errors import CorruptionError, ManifestCorrupt
 from aof2.manifest.bucket import BucketKeys, Numbered
+from aof2.manifest.chunks import ChainPoint
 from aof2.manifest.notes import Head
 from aof2.manifest.published import Hint, PublishedChunk, find_start, walk
-from aof2.manifest.replay import ChainPoint
 from aof2.manifest.route import Route
 from aof2.objectstore import ObjectNotFound, ObjectStore, ObjectTooLarge
 from aof2.types import StreamIdentity

@@ -8,6 +8,7 @@ from aof2._core.directory import Directory
 from aof2._core.manifest import RecordType
 from aof2._core.timesource import TimeSource
 from aof2.errors import ManifestCorrupt
+from aof2.manifest.chunks import ChunkFiles
 from aof2.manifest.facts import FactFinder, Facts, Record, records_of
 from aof2.manifest.log import Manifest
 from aof2.manifest.rebuild import index_of
@@ -49,7 +50,13 @@ def stand_in(
     finder.take_warm(warm)
     if store is not None:
         finder.take_objects(store, {})
-    made = StandIn(manifest, identity, time=TimeSource(), chunk_bytes=CHUNK_BYTES, readonly=True)
+    made = StandIn(
+        ChunkFiles(manifest, identity, TimeSource(), CHUNK_BYTES),
+        snapshot_chunks=1,
+        readonly=True,
+        mirror=False,
+        clock_s=lambda: 0.0,
+    )
     try:
         made.index = index_of(_records(finder.facts))
     except ManifestCorrupt as error:

@@ -15,22 +15,26 @@ from aof2.types import StreamIdentity
 
 
 class ColdTier:
-    """Objects of tier 2; knows keys, decides nothing."""
+    """Objects of tier 2; knows keys, decides nothing.
+
+    Attributes:
+        identity: The stream; its epoch is part of new keys.
+    """
 
     def __init__(self, store: ObjectStore, identity: StreamIdentity, clock: Clock) -> None:
         self.store = store
-        self._identity = identity
+        self.identity = identity
         self._clock = clock
 
     def new_key(self, row: SegmentRow) -> str:
         """A fresh key for a segment; random, so that two writers never meet on one."""
         rest = (
             f"{row.base_offset:020d}-{row.end_offset:020d}"
-            f".{self._identity.epoch:08x}-{self._clock.random_u64():016x}.seg.zst"
+            f".{self.identity.epoch:08x}-{self._clock.random_u64():016x}.seg.zst"
         )
         # A spread over 256 prefixes, because stores limit the request rate per prefix.
         spread = crc64nvme(rest.encode()) & 0xFF
-        stream = f"{self._identity.directory}/{self._identity.uuid.hex()}"
+        stream = f"{self.identity.directory}/{self.identity.uuid.hex()}"
         return f"{stream}/seg/{spread:02x}/{rest}"
 
     def upload(self, key: str, contents: FileMap, crc64: int) -> ObjectInfo:
@@ -50,6 +54,10 @@ class ColdTier:
                 path=key,
             )
         return info
+
+    def delete(self, key: str) -> None:
+        """Remove an object; fine when there is none."""
+        self.store.delete(key)
 
     def open(self, copy: ColdCopy) -> CompressedSegment:
         """Open an object for reading: one ranged request now, one per stretch that is read."""

@@ -99,7 +99,7 @@ class HotTier:
                 self._identity.uuid,
                 segment_id,
                 footer.end_offset,
-                footer.durable_position,
+                footer.file_bytes,
                 footer.coordinator_watermark,
                 epoch,
             ),

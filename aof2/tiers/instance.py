@@ -19,6 +19,7 @@ from aof2.manifest.log import Manifest
 from aof2.signals import StreamSignals
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
+from aof2.tiers.remote import RemoteSide
 from aof2.tiers.tail import ReadonlyTail, Unsealed
 from aof2.tiers.warm import WarmTier
 from aof2.types import SegmentInfo, SegmentState, StreamIdentity, Tier
@@ -39,6 +40,7 @@ class StreamInstance:
             append waits for.
         spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
         size_steps: Doublings of the segment size so far.
+        remote: The published manifest, and what is to go from tier 2.
         failures: The newest failure of each kind of background work for this stream, oldest first;
             a success of the same kind takes it away.
     """
@@ -51,6 +53,7 @@ class StreamInstance:
         hot: HotTier,
         warm: WarmTier,
         cold: ColdTier | None,
+        remote: RemoteSide,
         signals: StreamSignals,
     ) -> None:
         self.identity = identity
@@ -74,8 +77,7 @@ class StreamInstance:
         self._touched: OrderedDict[int, None] = OrderedDict()
         self._open: OrderedDict[int, ResidentSegment] = OrderedDict()
         self._ring: RingView | None = None
-        self._remote_at = 0
-        self._remote_offset = 0
+        self.remote = remote
         self._tail = ReadonlyTail(hot)
         self.owned: list[Directory] = []
         self.closed = False
@@ -109,13 +111,8 @@ class StreamInstance:
 
     @property
     def remote_offset(self) -> int:
-        """Offset below which every record is in a verified object whose upload is recorded."""
-        with self.changed:
-            rows = self.manifest.index.rows()
-            while self._remote_at < len(rows) and rows[self._remote_at].cold is not None:
-                self._remote_offset = rows[self._remote_at].end_offset or self._remote_offset
-                self._remote_at += 1
-            return self._remote_offset
+        """Offset below which every record is in a verified object that a published chunk names."""
+        return self.remote.offset
 
     def sealed_end(self) -> int:
         """Offset just past the last sealed segment."""
@@ -326,6 +323,17 @@ class StreamInstance:
             touched = list(self._touched)
             recent = {segment_id: at for at, segment_id in enumerate(touched)}
         return sorted(self.hot.sizes, key=lambda number: (recent.get(number, -1), number))
+
+    def trimmed_copies(self) -> Iterator[tuple[int, Tier]]:
+        """Local copies of segments that lie wholly below what was trimmed."""
+        index = self.manifest.index
+        if index.trimmed == 0:
+            return
+        for tier, ids in ((Tier.HOT, list(self.hot.sizes)), (Tier.WARM, list(self.warm.sizes))):
+            for segment_id in ids:
+                row = index.segments.get(segment_id)
+                if row is not None and self.remote.is_trimmed(row):
+                    yield segment_id, tier
 
     def forget(self, segment_id: int) -> None:
         """Drop what was remembered about a segment that is no longer hot."""

@@ -19,12 +19,12 @@ from aof2._core.manifest import RecordType, encode
 from aof2._core.timesource import ManualTime
 from aof2.errors import AofError, ManifestCorrupt, UploadFailed
 from aof2.manifest.bucket import BucketKeys
+from aof2.manifest.chunks import ChainPoint
 from aof2.manifest.claims import claim
 from aof2.manifest.generation import create_stream, find_stream
 from aof2.manifest.notes import Head
 from aof2.manifest.publish import Publisher
 from aof2.manifest.published import Hint, check_lineage, read_hint
-from aof2.manifest.replay import ChainPoint
 from aof2.manifest.restore import Chain, read_chain
 from aof2.objectstore import MemoryStore, ObjectStore
 from aof2.types import StreamIdentity

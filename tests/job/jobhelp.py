@@ -148,14 +148,16 @@ class DiskWatch:
 
     def check(self, config: aof2.AofManagerConfig, segments: int) -> None:
         """Both budgets and two segments for the tiers. For the rest, the manifests' chunks: the
-        records of a segment take up to 1 KiB, 12 KiB of a chunk are no room for records, and each
-        stream has an active chunk and one in the making."""
+        records of a segment take up to 1 KiB, 12 KiB of a chunk are no room for records, a chunk
+        that is published is cut to whole pages, and each stream has an active chunk, a prepared
+        one, one in the making, and two snapshots."""
         budgets = config.tier0.bytes_max + config.tier1.bytes_max
         limit = budgets + 2 * config.segment.segment_bytes_max
         assert 0 < self.tiers <= limit, f"{self.tiers} bytes in the tiers, {limit} allowed"
         chunk = config.manifest.chunk_bytes
         streams = sum(1 for path in self._root.iterdir() if path.is_dir())
-        limit = segments * KIB * chunk // (chunk - 12 * KIB) + streams * 2 * chunk
+        limit = segments * KIB * chunk // (chunk - 12 * KIB) + streams * 3 * chunk
+        limit += 3 * segments * KIB + segments * 16 * KIB
         limit += SMALL_FILES_BYTES * (1 + streams)
         assert self.rest <= limit, f"{self.rest} bytes beside the tiers, {limit} allowed"
 
@@ -170,12 +172,12 @@ class DiskWatch:
 
 
 class FaultyStore(MemoryStore):
-    """A store in memory that counts what is asked of it, and fails as it is told.
+    """A store in memory that counts what is asked of it about segments, and fails as it is told.
 
     Attributes:
-        before: Called with the key before an object is stored; raises what the request shall raise.
-        after: Called with the info of a stored object; its result is the answer, or it raises.
-        puts: Keys of all upload requests, in order, failed ones too.
+        before: Called with the key before a segment is stored; raises what the request shall raise.
+        after: Called with the info of a stored segment; its result is the answer, or it raises.
+        puts: Keys of all upload requests of segments, in order, failed ones too.
         ranges: All ranged reads.
     """
 
@@ -187,9 +189,15 @@ class FaultyStore(MemoryStore):
         self.ranges: list[tuple[str, int, int]] = []
 
     def put(self, key: str, data: bytes, *, crc64: int) -> ObjectInfo:  # type: ignore[override]
+        if "/seg/" not in key:
+            return super().put(key, data, crc64=crc64)
         self.puts.append(key)
         self.before(key)
         return self.after(super().put(key, data, crc64=crc64))
+
+    def segments(self) -> list[str]:
+        """Keys of the segments that are there, ascending."""
+        return [info.key for info in self.list() if "/seg/" in info.key]
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         self.ranges.append((key, start, end))

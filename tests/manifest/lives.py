@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +69,18 @@ def lives(count: int, seed: int) -> Iterator[Step]:
 
 def facts(index: Index) -> list[dict[str, Any]]:
     """An index as plain values."""
-    return [asdict(row) for row in index.rows()]
+    return [row._asdict() for row in index.rows()]
 
 
 def open_manifest(path: Path, **options: Any) -> Manifest:
     path.mkdir(exist_ok=True)
     identity = options.pop("identity", IDENTITY)
     options.setdefault("chunk_bytes", SMALL)
-    return Manifest.open(
-        Directory(str(path)), identity, time=ManualTime(1_700_000_000_000_000_000), **options
-    )
+    time = ManualTime(1_700_000_000_000_000_000)
+    directory = Directory(str(path))
+    if not any(path.iterdir()):
+        Manifest.create(directory, identity, time=time, chunk_bytes=options["chunk_bytes"])
+    return Manifest.open(directory, identity, time=time, **options)
 
 
 def append_all(manifest: Manifest, steps: Iterator[Step] | list[Step]) -> int:

@@ -12,11 +12,11 @@ from aof2 import ManifestInspector
 from aof2._core.directory import Directory
 from aof2._core.manifest import RecordType
 from aof2.clock import Clock
+from aof2.manifest.chunks import chunk_name
 from aof2.manifest.claims import claim
 from aof2.manifest.log import Manifest
 from aof2.manifest.publish import Publisher
 from aof2.manifest.published import find_end, read_hint
-from aof2.manifest.replay import chunk_name
 from aof2.objectstore import LocalStore
 from aof2.root import Root
 from aof2.types import StreamIdentity

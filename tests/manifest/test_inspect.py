@@ -18,7 +18,7 @@ from aof2._core.manifest import RecordType, encode
 from aof2._core.timesource import TimeSource
 from aof2.clock import Clock
 from aof2.errors import StreamNotFound
-from aof2.manifest.replay import chunk_name
+from aof2.manifest.chunks import chunk_name
 from aof2.root import Root
 
 

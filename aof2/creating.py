@@ -1,0 +1,147 @@
+"""Making a stream in a root: fresh, or taken over from what tier 2 has of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from aof2._core.directory import Directory
+from aof2._core.snapshot import read_head
+from aof2.clock import Clock
+from aof2.config import AofManagerConfig
+from aof2.errors import CorruptionError, Tier2Unavailable
+from aof2.manifest.chunks import chunk_name
+from aof2.manifest.claims import claim
+from aof2.manifest.generation import agree_on_uuid
+from aof2.manifest.log import Manifest
+from aof2.manifest.publish import Publisher
+from aof2.manifest.published import Hint, read_hint
+from aof2.manifest.restore import Chain, read_chain
+from aof2.manifest.snapshot import head_name, page_name
+from aof2.objectstore import ObjectStore
+from aof2.root import Root
+from aof2.types import StreamIdentity
+
+LOGGER = logging.getLogger("aof2.tiered")
+
+
+class Creation:
+    """Makes one stream; see `create`."""
+
+    def __init__(
+        self, root: Root, config: AofManagerConfig, clock: Clock, store: ObjectStore | None
+    ) -> None:
+        self._root = root
+        self._config = config
+        self._clock = clock
+        self._store = store
+
+    def create(self, name: str) -> Publisher | None:
+        """Make a stream that the root does not have.
+
+        One that tier 2 has under this name is taken over: whoever wrote it is replaced for good,
+        and what it published is the history here.
+
+        Returns:
+            The right to publish, where the stream was taken over; None for a fresh one.
+
+        Raises:
+            Tier2Unavailable, Tier2Auth: the first stream of a root asks tier 2; nothing was made.
+            ManifestCorrupt: what it has cannot be read; nothing was made.
+        """
+        identity = self._root.new_identity(name)
+        if self._store is not None:
+            try:
+                uuid = agree_on_uuid(self._store, identity.directory, identity.uuid)
+                identity = dataclasses.replace(identity, uuid=uuid)
+                hint = read_hint(self._store, identity)
+            except Tier2Unavailable as error:
+                if not self._root.stream_names():
+                    raise
+                # A root at work takes in records while tier 2 is away. Whether the name is taken
+                # there is found out before the first upload.
+                LOGGER.warning(
+                    "stream %s is made without asking tier 2: %s",
+                    name,
+                    error,
+                    extra={"event": "tier2_away", "stream": name},
+                )
+            else:
+                if hint.head is not None:
+                    return self._take_over(self._store, identity, hint)
+        self._root.create_stream(identity, lambda directory: self._begin(directory, identity, 1))
+        return None
+
+    def _begin(self, directory: Directory, identity: StreamIdentity, chunk_id: int) -> None:
+        Manifest.create(
+            directory,
+            identity,
+            time=self._clock.source,
+            chunk_bytes=self._config.manifest.chunk_bytes,
+            chunk_id=chunk_id,
+        )
+
+    def _take_over(self, store: ObjectStore, identity: StreamIdentity, hint: Hint) -> Publisher:
+        """Claim → read the chain to its end → `.start` → the local directory gets its name.
+
+        A crash between any two leaves either no local stream, which is taken over anew, or one
+        whose history is that of the bucket.
+        """
+        epoch = claim(
+            store,
+            identity,
+            hint=hint.epoch,
+            nonce=self._clock.random_bytes(16),
+            claimed_ns=self._clock.now_ns(),
+        )
+        made: list[Publisher] = []
+
+        def fill(directory: Directory) -> None:
+            chain = self._download(directory, store, identity, hint, epoch)
+            self._begin(directory, identity, 1 if chain.end is None else chain.end.next_chunk)
+            made.append(Publisher.begin(store, identity, epoch, chain.end))
+
+        self._root.create_stream(identity, fill)
+        LOGGER.warning(
+            "stream %s was taken over from %s under epoch %d: a writer elsewhere is stopped",
+            identity.name,
+            store.describe(),
+            epoch,
+            extra={"event": "takeover", "stream": identity.name, "epoch": epoch},
+        )
+        return made[0]
+
+    def _download(
+        self,
+        directory: Directory,
+        store: ObjectStore,
+        identity: StreamIdentity,
+        hint: Hint,
+        epoch: int,
+    ) -> Chain:
+        """Put the newest good snapshot and the chunks after it into an empty directory."""
+
+        def read_covers(head: bytes, key: str) -> tuple[int, int, int, int]:
+            return read_head(head, stream_uuid=identity.uuid, path=key).covers
+
+        unusable: list[str] = []
+        while True:
+            chain = read_chain(store, identity, hint, read_covers, below=epoch, skip=unusable)
+            snapshot = chain.snapshot
+            if snapshot is None:
+                break
+            try:
+                head = read_head(snapshot.head, stream_uuid=identity.uuid, path=snapshot.key)
+                for page in head.pages:
+                    data = chain.load_page(page.page_no, page.number, page.bytes, page.crc64)
+                    directory.replace(page_name(page.page_no, page.number), data)
+            except CorruptionError as error:
+                LOGGER.error("%s; an older one serves", error, extra={"event": "snapshot_damaged"})
+                unusable.append(snapshot.key)
+                continue
+            directory.replace(head_name(head.number), snapshot.head)
+            break
+        for chunk in chain.chunks():
+            directory.create(chunk_name(chunk.chunk_id), chunk.data)
+        directory.sync()
+        return chain

@@ -1,0 +1,82 @@
+"""The part of a manifest that does not change any more: sealed chunks and snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from aof2._core.chunk_read import CHUNK_BYTES_MAX
+from aof2._core.snapshot import HeadInfo
+from aof2.manifest.chunks import ChainPoint, ChunkFiles, chunk_name
+from aof2.manifest.keeper import SnapshotKeeper
+from aof2.types import StreamIdentity
+
+
+class Sealed(NamedTuple):
+    """The sealed part of a log: its newest chunk, and what of the stream that part puts in tier 2.
+
+    Attributes:
+        chunk_id: The newest sealed chunk, 0 when there is none.
+        cold_end: End offset of the contiguous prefix of segments that it says are in tier 2.
+    """
+
+    chunk_id: int
+    cold_end: int
+
+
+class SealedPart:
+    """What publication reads of a manifest."""
+
+    def __init__(self, files: ChunkFiles, snapshot_chunks: int) -> None:
+        self._files = files
+        self._snapshots = SnapshotKeeper(files, snapshot_chunks)
+        self._end = ChainPoint()
+
+    @property
+    def identity(self) -> StreamIdentity:
+        """The stream, with the epoch that is written now."""
+        return self._files.identity
+
+    def sealed_chunks(self, after: int) -> list[int]:
+        """Numbers of the sealed chunks behind `after`, ascending."""
+        return [n for n in self._files.ids() if after < n <= self._end.chunk_id]
+
+    def read_chunk(self, chunk_id: int) -> bytes:
+        """The bytes of a sealed chunk."""
+        return self._files.directory.read(chunk_name(chunk_id), limit=CHUNK_BYTES_MAX)
+
+    def has_chain_point(self, chunk_id: int, end: ChainPoint) -> bool:
+        """Whether the log here has a sealed chunk that ends exactly there.
+
+        With an end of all zeros: whether the log begins with the chunk.
+        """
+        if end.is_root:
+            return self.chain_root() == chunk_id
+        known = [self._end, *(ChainPoint(*head.covers) for head in self._snapshots.heads)]
+        if chunk_id < self._end.chunk_id and chunk_id + 1 in self._files.ids():
+            known.append(self._files.previous_of(chunk_id + 1) or ChainPoint())
+        return end in known
+
+    def chain_root(self) -> int | None:
+        """Number of the chunk that the log begins with; None once that was removed."""
+        first = self._files.ids()[0]
+        previous = self._files.previous_of(first)
+        return first if previous is not None and previous.is_root else None
+
+    def chunks(self) -> list[int]:
+        """Numbers of the chunk files, ascending; the active and the prepared one are the last."""
+        return self._files.ids()
+
+    @property
+    def snapshots(self) -> tuple[HeadInfo, ...]:
+        """The newest good snapshots, at most two, newest first."""
+        return tuple(self._snapshots.heads)
+
+    def read_snapshot(
+        self, head: HeadInfo, *, skip: Collection[tuple[int, int]]
+    ) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        """A snapshot's bytes, for publication: `(head, [(page, number, bytes)])`.
+
+        Pages whose `(page, number)` is in `skip` are left out.
+        """
+        return self._snapshots.read(head, skip)
