@@ -71,7 +71,7 @@ from aof2.opening import open, open_async
 from aof2.reader import AofReader
 from aof2.repairs import RepairReport, repair
 from aof2.stream import Aof
-from aof2.types import RecoveryReport, SegmentInfo, SegmentState, Tier, Watermarks
+from aof2.types import RecoveryReport, ReplayReport, SegmentInfo, SegmentState, Tier, Watermarks
 
 __version__ = "0.1.0"
 

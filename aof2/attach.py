@@ -52,20 +52,12 @@ def attach(
     opened: list[_Closable] = [directory]
     clock = context.clock
     try:
-        hot = directory.subdir("segments")
-        opened.append(hot)
-        warm = directory.subdir("warm")
-        opened.append(warm)
+        hot, warm = directory.subdir("segments"), directory.subdir("warm")
+        opened += [hot, warm]
         if not readonly:
             settle(directory, clock.now_ns())
-        try:
-            records = manifest_directory(directory)
-        except FileNotFoundError:
-            # Its absence is damage like another; the stream's directory stands for it.
-            records = directory
-        opened.append(records)
-        quarantine = directory.subdir("quarantine")
-        opened.append(quarantine)
+        records, quarantine = _records_directory(directory), directory.subdir("quarantine")
+        opened += [records, quarantine]
         manifest = _open_manifest(
             (records, hot, warm, quarantine), identity, context, store, readonly=readonly
         )
@@ -93,11 +85,19 @@ def attach(
         recovered = Recovery(instance, quarantine, clock, takeover=publisher is not None).run()
         remote.note_trimmed()
         make_writer(instance, recovered, context, coordinator, clock, ext_id)
-        return instance, recovered.report
     except BaseException:
         for thing in reversed(opened):
             thing.close()
         raise
+    return instance, recovered.report
+
+
+def _records_directory(directory: Directory) -> Directory:
+    try:
+        return manifest_directory(directory)
+    except FileNotFoundError:
+        # Its absence is damage like another; the stream's directory stands for it.
+        return directory
 
 
 def _look(instance: StreamInstance) -> RecoveryReport:

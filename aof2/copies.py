@@ -79,9 +79,13 @@ class _Copies:
 
     def derive_pending(self) -> None:
         """Work that was under way or never began, derived again from facts and records."""
-        stream = self._stream
-        for row in stream.manifest.index.rows():
-            if not row.sealed or stream.remote.is_trimmed(row):
+        stream, index = self._stream, self._stream.manifest.index
+        # No other segment can have work pending, or be in no tier.
+        for segment_id in sorted({*index.pending_compress, *index.pending_upload}):
+            if stream.cold is None and segment_id in stream.warm.sizes:
+                continue
+            row = index.segments[segment_id]
+            if stream.remote.is_trimmed(row):
                 continue
             held = {tier.name for tier in stream.residency(row)}
             if held == {"HOT"}:

@@ -193,5 +193,5 @@ def _replays(instances: list[StreamInstance]) -> dict[str, Any]:
         "manifest_replay_records": {name: report.records for name, report in reports.items()},
         "manifest_corruptions": {name: report.corruptions for name, report in reports.items()},
         "manifest_chunk_lag_s": {name: report.chunk_lag_s for name, report in reports.items()},
-        "manifest_lag_bytes": {name: report.journal_lag_bytes for name, report in reports.items()},
+        "manifest_lag_bytes": {name: report.lag_bytes for name, report in reports.items()},
     }

@@ -99,8 +99,8 @@ class Recovery:
         recover_copies(self._stream, self._to_quarantine)
         self._check_pointer()
         stream.manifest.flush()
-        rows = stream.manifest.index.rows()
-        last_ids = [*ids, *(row.segment_id for row in rows), 0]
+        newest = stream.manifest.index.last()
+        last_ids = [*ids, 0 if newest is None else newest.segment_id]
         report = RecoveryReport(
             clean=found.clean,
             records=found.next_offset - stream.first_offset,
@@ -233,9 +233,9 @@ class Recovery:
     def _set_previous(self) -> None:
         """Where the sealed part of the stream ends."""
         self._found.next_offset = self._stream.sealed_end()
-        rows = [row for row in self._stream.manifest.index.rows() if row.sealed]
-        if rows and rows[-1].segment_id in self._hot.sizes:
-            last = rows[-1].segment_id
+        newest = self._stream.manifest.index.last_sealed()
+        if newest is not None and newest.segment_id in self._hot.sizes:
+            last = newest.segment_id
             footer = seal.read_footer(self._hot.directory, self._hot.name(last))
             if footer is not None:
                 self._found.previous = (
@@ -359,10 +359,10 @@ class Recovery:
 
     def _check_pointer(self) -> None:
         """Repair the pointer where it is missing, damaged or stale; it is a hint."""
-        rows = [row for row in self._stream.manifest.index.rows() if row.sealed]
-        if not rows:
+        newest = self._stream.manifest.index.last_sealed()
+        if newest is None:
             return
-        pointer, last = self._hot.read_pointer(), rows[-1].segment_id
+        pointer, last = self._hot.read_pointer(), newest.segment_id
         if (pointer is None or pointer.segment_id != last) and last in self._hot.sizes:
             footer = seal.read_footer(self._hot.directory, self._hot.name(last))
             if footer is not None:

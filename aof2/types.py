@@ -103,7 +103,7 @@ class ReplayReport:
         corruptions: Damaged snapshots that were passed over.
         chunk_lag_s: After an unclean end: seconds between the oldest and the newest record that no
             snapshot covered.
-        journal_lag_bytes: After an unclean end: bytes of records that no snapshot covered.
+        lag_bytes: After an unclean end: bytes of records that no snapshot covered.
     """
 
     chunks: int = 0
@@ -114,7 +114,7 @@ class ReplayReport:
     truncated_bytes: int = 0
     corruptions: int = 0
     chunk_lag_s: float = 0.0
-    journal_lag_bytes: int = 0
+    lag_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 
-from aof2._core.fold cimport Fold
+from aof2._core.manifest_fold cimport Fold
 from aof2._core.logfile cimport LogHeader, StartInfo
 from aof2._core.directory cimport Directory
 from aof2._core.run cimport Run

@@ -1,6 +1,6 @@
 from aof2._core.directory import Directory
-from aof2._core.fold import Fold
 from aof2._core.logfile import LogHeader, StartInfo
+from aof2._core.manifest_fold import Fold
 from aof2._core.seal import FooterInfo
 
 CHUNK_BYTES_MIN: int

@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from aof2._core.checksum cimport crc64
-from aof2._core.fold cimport Fold
+from aof2._core.manifest_fold cimport Fold
 from aof2._core.frame cimport FRAME_OK, FRAME_UNKNOWN, FrameView, check_frame
 from aof2._core.layout cimport (
     FRAMES_AT,

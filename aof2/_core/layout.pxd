@@ -121,7 +121,8 @@ cdef packed struct SealedPointer:
     uint8_t padding[16]
     uint64_t crc64               # over the 88 bytes before it
 
-cdef packed struct RowImage:     # one segment of an index, in snapshots; key and etag follow
+# One segment of an index, in snapshots; key and etag follow.
+cdef packed struct RowImage:
     uint64_t segment_id
     uint64_t base_offset
     uint64_t end_offset          # 0 before the seal
@@ -139,7 +140,8 @@ cdef packed struct RowImage:     # one segment of an index, in snapshots; key an
     uint16_t key_bytes
     uint16_t etag_bytes
 
-cdef packed struct PageHeader:   # of an index page; row images follow, then a crc64 of all before it
+# Of an index page; row images follow, then a crc64.
+cdef packed struct PageHeader:
     uint8_t magic[8]             # "AOF2PAGE"
     uint32_t version
     uint32_t incompatible
@@ -148,7 +150,8 @@ cdef packed struct PageHeader:   # of an index page; row images follow, then a c
     uint64_t number              # of the snapshot that wrote it
     uint64_t rows
 
-cdef packed struct SnapshotHeader:  # page entries and row images follow, then a crc64 as in pages
+# Of a snapshot; page entries and row images follow, then a crc64.
+cdef packed struct SnapshotHeader:
     uint8_t magic[8]             # "AOF2SNAP"
     uint32_t version
     uint32_t incompatible
@@ -157,24 +160,25 @@ cdef packed struct SnapshotHeader:  # page entries and row images follow, then a
     uint64_t number
     uint64_t epoch
     int64_t created_ns
-    uint64_t chunk_id            # the last chunk that it covers: number and end, as a start block
-    uint64_t end_position        #   names them
+    uint64_t chunk_id            # the last chunk that it covers
+    uint64_t end_position        # of it, as a start block names it, and the next two
     uint64_t end_offset
     uint64_t chain_crc
     uint64_t applied             # manifest records in it
     uint64_t trimmed
-    uint64_t cold_rows           # first rows that are in tier 2, or trimmed, without a gap
+    uint64_t cold_rows           # rows of the contiguous prefix that is cold or trimmed
     uint64_t cold_end            # end offset of these
     uint64_t page_count
     uint64_t tail_rows           # rows behind the pages, in the head itself
 
-cdef packed struct PageEntry:    # a page, as the head names it
+# A page, as the head names it.
+cdef packed struct PageEntry:
     uint64_t number
     uint64_t bytes
     uint64_t crc64               # of the whole file
     uint64_t first_id
     uint64_t first_base
-    uint32_t pending[4]          # rows to compress, to upload, to delete, to fetch
+    uint32_t pending[4]          # rows with work pending, by kind
 
 cdef packed struct RingHeader:
     uint8_t magic[8]             # "AOF2RING"

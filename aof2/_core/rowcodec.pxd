@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from aof2._core.rows cimport Row
+from aof2._core.manifest_rows cimport Row
 
 cdef enum:
     SNAPSHOT_VERSION = 1

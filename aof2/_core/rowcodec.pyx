@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from aof2._core.checksum cimport crc64
 from aof2._core.layout cimport PageHeader, RowImage, pad8
-from aof2._core.rows cimport PAGE_ROWS, ROW_KNOWN, Row
+from aof2._core.manifest_rows cimport PAGE_ROWS, ROW_KNOWN, Row
 
 from aof2.errors import ManifestCorrupt, VersionTooNew
 

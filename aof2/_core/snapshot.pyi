@@ -2,7 +2,7 @@ import builtins
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aof2._core.fold import Fold
+from aof2._core.manifest_fold import Fold
 
 class PageRef(NamedTuple):
     page_no: int

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from aof2._core.checksum cimport crc64
-from aof2._core.fold cimport Fold
+from aof2._core.manifest_fold cimport Fold
 from aof2._core.layout cimport PageEntry, SnapshotHeader
 from aof2._core.rowcodec cimport (
     SNAPSHOT_VERSION,
@@ -21,7 +21,7 @@ from aof2._core.rowcodec cimport (
     encode_rows,
     sealed_with_crc,
 )
-from aof2._core.rows cimport PAGE_ROWS, PENDING_COUNT, Page, Row
+from aof2._core.manifest_rows cimport PAGE_ROWS, PENDING_COUNT, Page, Row
 
 from aof2.errors import ManifestCorrupt
 

@@ -82,10 +82,8 @@ cdef class SegmentWriter(WriterGauges):
         stream_uuid, root_id, epoch, ext_id: Written into headers and start blocks.
         next_offset: Offset of the next record.
         previous: `(segment id, END position, end offset, chain crc)` of the last sealed segment.
-        interval_s, confirm_interval_s, unflushed_bytes_max, ring_bytes, ring_bytes_max,
-        record_bytes_max, batch_bytes_max, default_timeout_s: Of the configuration.
         segment_bytes_max: Size of the largest segment; no frame may be larger than its room.
-        bell: Rung from C threads for what `watch` was called for.
+        bell: Rung from C threads for what `watch` was called for. The rest is configuration.
     """
 
     def __init__(
@@ -398,6 +396,5 @@ cdef class SegmentWriter(WriterGauges):
         if log.state == HOT_POISONED:
             self._check_running()
 
-    def stop_appends(self):
-        """From now on every append asks the host, which then refuses."""
+    def stop_appends(self):  # From now on every append asks the host, which then refuses.
         self.log.file_limit = 0

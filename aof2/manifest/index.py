@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from aof2._core.fold import Fold
-from aof2._core.rows import ColdCopy, SegmentRow, WarmCopy
+from aof2._core.manifest_fold import Fold
+from aof2._core.manifest_rows import ColdCopy, SegmentRow, WarmCopy
 from aof2._core.snapshot import restore
 from aof2.manifest.transitions import REASONS, TRANSITIONS
 

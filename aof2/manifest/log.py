@@ -178,7 +178,7 @@ class Manifest(SealedPart):
             truncated_bytes=truncated_bytes,
             corruptions=damaged,
             chunk_lag_s=0.0 if clean else max(0, replay.last_ns - replay.first_ns) / 1e9,
-            journal_lag_bytes=0 if clean else replay.read_bytes,
+            lag_bytes=0 if clean else replay.read_bytes,
         )
         if self.readonly:
             self._replay = replay

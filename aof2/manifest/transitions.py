@@ -6,15 +6,15 @@ LocalEvicted takes the hot copy (HOT_EVICTED) or WARM away; HydrationDone and Fe
 back. FetchQueued sets NEEDS_FETCH: no copy is usable until one of these two.
 ```
 
-The core runs it (`aof2._core.fold`); this is the one place that says what is legal.
+The core runs it (`aof2._core.manifest_fold`); this is the one place that says what is legal.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from aof2._core.fold import FLAGS, TAKES
 from aof2._core.manifest import RecordType as T
+from aof2._core.manifest_fold import FLAGS, TAKES
 from aof2.types import Tier
 
 SEALED, COMPRESSED, WARM = FLAGS["SEALED"], FLAGS["COMPRESSED"], FLAGS["WARM"]

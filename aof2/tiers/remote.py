@@ -79,6 +79,8 @@ class RemoteSide:
 
     def note_trimmed(self) -> None:
         """Find the segments below what was trimmed whose object is still there."""
+        if self._manifest.index.trimmed == 0:
+            return
         for row in self._manifest.index.rows():
             if not self.is_trimmed(row):
                 break

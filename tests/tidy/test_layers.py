@@ -28,6 +28,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("aof2.coordinator",),
     (
         "aof2.root",
+        "aof2.creating",
         "aof2.repairs",
         "aof2.batch",
         "aof2.places",
@@ -42,6 +43,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     (
         "aof2.handle",
         "aof2.flushing",
+        "aof2.trimming",
         "aof2.appending",
         "aof2.stream",
         "aof2.observing",

@@ -17,7 +17,7 @@ import aof2
 HANDLES = ("Aof", "AofManager", "AofReader")
 
 TRIOS = {
-    "Aof": ("append", "append_many", "append_packed", "flush", "seal", "wait", "get"),
+    "Aof": ("append", "append_many", "append_packed", "flush", "seal", "wait", "get", "trim"),
     "AofReader": ("read", "read_batch", "seek"),
     "AofManager": ("stream", "drain"),
 }

@@ -37,4 +37,5 @@ class SegmentRow(NamedTuple):
     @property
     def warm_evicted(self) -> bool: ...
 
-class RowStore: ...
+class RowStore:
+    count: int

@@ -15,7 +15,7 @@ from aof2._core.manifest cimport (
 
     parse_record,
 )
-from aof2._core.rows cimport (
+from aof2._core.manifest_rows cimport (
     PENDING_COUNT,
     ROW_COLD,
     ROW_FLUSH_FAILURE,

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aof2._core.manifest cimport ParsedRecord
-from aof2._core.rows cimport Row, RowStore
+from aof2._core.manifest_rows cimport Row, RowStore
 
 cdef enum:
     VARIANTS_MAX = 4             # transitions of one record type

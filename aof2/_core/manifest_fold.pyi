@@ -1,6 +1,6 @@
 from collections.abc import Iterable
 
-from aof2._core.rows import SegmentRow
+from aof2._core.manifest_rows import SegmentRow
 
 FLAGS: dict[str, int]
 TAKES: dict[str, int]

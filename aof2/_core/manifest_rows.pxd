@@ -61,7 +61,7 @@ cdef class RowStore:
     cdef Page *pages
     cdef uint64_t page_room
     cdef readonly uint64_t count # of rows, over all pages
-    cdef object loader           # `(page_no, number) -> bytes`
+    cdef object loader           # called with page and number, gives the page's bytes
     cdef bytes stream_uuid       # that a page must say; None where none is unloaded
 
     cdef Row *at(self, uint64_t i) except NULL
