@@ -80,18 +80,14 @@ class _Copies:
     def derive_pending(self) -> None:
         """Work that was under way or never began, derived again from facts and records."""
         stream, index = self._stream, self._stream.manifest.index
-        # No other segment can have work pending, or be in no tier.
+        for segment_id in sorted({*stream.hot.sizes, *stream.warm.sizes}):
+            stream.resort(segment_id)
+        # No other segment can be in no tier.
         for segment_id in sorted({*index.pending_compress, *index.pending_upload}):
-            if stream.cold is None and segment_id in stream.warm.sizes:
-                continue
             row = index.segments[segment_id]
             if stream.remote.is_trimmed(row):
                 continue
-            held = {tier.name for tier in stream.residency(row)}
-            if held == {"HOT"}:
-                stream.to_compress.add(row.segment_id)
-            if "WARM" in held and "COLD" not in held:
-                stream.to_upload.add(row.segment_id)
+            held = stream.residency(row)
             if not held:
                 LOGGER.error(
                     "segment %d of stream %s is in no tier: offsets %d to %s cannot be read",

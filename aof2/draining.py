@@ -9,6 +9,7 @@ from aof2.clock import Clock
 from aof2.config import AofManagerConfig
 from aof2.coordinator.commands import Command, Compress, Publish, Rollover, Upload
 from aof2.coordinator.context import Context
+from aof2.coordinator.planner import cannot_compress
 from aof2.coordinator.runtime import Coordinator
 from aof2.errors import ConfigError, WaitTimeout, WouldBlockKind
 from aof2.flushing import Level
@@ -16,6 +17,7 @@ from aof2.objectstore.observed import ObservedStore
 from aof2.stream import Aof
 from aof2.tiers.instance import StreamInstance
 from aof2.waiting import Timeout, Wait, deadline, retried, retried_async
+from aof2.writer import full_for_ever
 
 
 class Draining:
@@ -47,6 +49,7 @@ class Draining:
             timeout: Seconds to wait.
 
         Raises:
+            StorageFull: both local tiers are full, and nothing can free them.
             WaitTimeout: it has not settled in time; its text names the newest failure, if there is
             one.
         """
@@ -97,6 +100,7 @@ class Draining:
             return False
         for stream in self._instances.values():
             if stream.to_compress or any(u.ended for u in stream.unsealed()):
+                self._check_full()
                 return False
             if Upload in wanted and self._is_behind(stream):
                 return False
@@ -111,6 +115,13 @@ class Draining:
             stream.remote.due_s = 0.0
             self._coordinator.kick()
         return behind
+
+    def _check_full(self) -> None:
+        """Raise `StorageFull` when what is left to do can never be done."""
+        view = self._context.view()
+        name = cannot_compress(view)
+        if name is not None and self._coordinator.is_settled():
+            raise full_for_ever(view, name)
 
     def _not_drained(self, kind: WouldBlockKind) -> WaitTimeout:
         errors = [str(s.last_error) for s in self._instances.values() if s.last_error is not None]

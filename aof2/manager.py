@@ -95,6 +95,7 @@ class AofManager(Observing, Draining):
         self._context = context
         self._opens = Fetches(self._pool, Signal(clock, context.announcer), path)
         self._coordinator = Coordinator(context)
+        context.tier0.on_room = self._room_freed
         try:
             if store is not None:
                 self._check_store(store)
@@ -240,6 +241,12 @@ class AofManager(Observing, Draining):
             self._context.streams[name] = instance
             self._coordinator.kick()
         return log
+
+    def _room_freed(self) -> None:
+        """Bytes of tier 0 came back: appends that wait for some are given theirs."""
+        if any(stream.blocked_since_s for stream in list(self._instances.values())):
+            self._context.room_freed()
+            self._coordinator.kick()
 
     # --- closing --------------------------------------------------------------------------------
 

@@ -7,11 +7,14 @@ import logging
 from aof2._core import logfile
 from aof2._core.writer import SegmentWriter
 from aof2.clock import Clock
-from aof2.config import KIB, MIB, AofManagerConfig
-from aof2.coordinator.context import Context
+from aof2.config import MIB, AofManagerConfig
+from aof2.coordinator.context import RING_BYTES_MIN, Context
+from aof2.coordinator.planner import who_frees
 from aof2.coordinator.runtime import Coordinator
+from aof2.coordinator.view import View
 from aof2.errors import ConfigError, StorageFull, WouldBlock, WouldBlockKind
 from aof2.recovery import Recovered
+from aof2.tiers.hot import PAGE_BYTES
 from aof2.tiers.instance import StreamInstance
 from aof2.waiting import Wait
 
@@ -45,16 +48,6 @@ def size_limits(config: AofManagerConfig) -> tuple[int, int]:
             )
         chosen.append(default if value is None else value)
     return chosen[0], chosen[1]
-
-
-def ring_sizes(config: AofManagerConfig) -> tuple[int, int]:
-    """`(first, largest)` size of the landing ring by the configuration and tier 0's budget."""
-    if config.flush.ring_bytes is not None:
-        return config.flush.ring_bytes, config.flush.ring_bytes
-    largest = 64 * KIB
-    while largest < 8 * MIB and 2 * largest <= config.tier0.bytes_max // 8:
-        largest *= 2
-    return min(MIB, largest), largest
 
 
 class WriterHost:
@@ -94,44 +87,63 @@ class WriterHost:
         """Ask for a segment; say what an append waits for, or that waiting would be for ever."""
         stream = self._stream
         stream.remote.check_ours()
+        self._coordinator.check_alive()
         if self._since_s == 0.0:
             self._since_s = self._clock.monotonic_s()
         if stream.spare_needed < frame_bytes:
             stream.spare_needed = frame_bytes
+        return self._blocked(self._context.segment_bytes(stream, frame_bytes))
+
+    def on_no_ring(self, least_bytes: int, good_bytes: int) -> int | WouldBlockKind:
+        """Claim room for a landing ring; its size, or what an append waits for."""
+        stream = self._stream
         self._coordinator.check_alive()
+        first, _ = self._context.ring_sizes()
+        least = max(least_bytes, min(first, RING_BYTES_MIN))
+        size = stream.hot.claim_ring(max(first, good_bytes), least)
+        if size:
+            stream.ring_needed = 0
+            if not stream.spare_needed:
+                stream.blocked_since_s = 0.0
+            return size
+        stream.ring_needed = least + PAGE_BYTES
+        return self._blocked(stream.ring_needed)
+
+    def on_ring_growth(self, good_bytes: int) -> int:
+        """Claim room for a larger ring, as far as that takes nothing that segments need."""
+        tier0 = self._context.tier0
+        _, largest = self._context.ring_sizes()
+        size = max(good_bytes, largest)
+        spare = int(tier0.bytes_max * (1 - self._context.config.tier0.evict_to_fraction))
+        if size <= self._stream.hot.ring_bytes or tier0.room < size + PAGE_BYTES + spare:
+            return 0
+        return self._stream.hot.claim_ring(size)
+
+    def _blocked(self, wanted: int) -> WouldBlockKind:
+        """Have room made for an append that cannot go on without; say who does that."""
+        stream, tier0 = self._stream, self._context.tier0
+        if not stream.blocked_since_s:
+            stream.blocked_since_s = self._clock.monotonic_s()
         self._coordinator.kick()
-        wanted = self._context.segment_bytes(stream, frame_bytes)
         if stream.manifest.stalled is not None:
             return WouldBlockKind.FLUSH
         failures = list(stream.failures.values())
         if any(isinstance(error, OSError) and error.errno == ENOSPC for error in failures):
             return WouldBlockKind.DISK_FULL
-        if self._context.tier0.used + wanted <= self._context.tier0.bytes_max:
+        if wanted <= tier0.room:
             return WouldBlockKind.ROLLOVER
-        return self._why_full()
-
-    def _why_full(self) -> WouldBlockKind:
-        """Tier 0 is full: who can free it?"""
-        view = self._context.view()
-        tier1_full = any(
-            bound > view.tier1_max - view.tier1_used for s in view.streams for _, bound in
-            s.compress
-        )
-        can_evict = any(copy.elsewhere for s in view.streams for copy in s.hot)
-        under_way = any(s.ended or (s.compress and not tier1_full) for s in view.streams)
-        if can_evict or under_way:
-            return WouldBlockKind.ADMISSION
-        if self._stream.cold is not None and any(s.upload or s.warm for s in view.streams):
-            return WouldBlockKind.TIER2_BACKLOG
+        view = self._context.view(pressed=True)
+        if not stream.blocked_since_s:
+            return WouldBlockKind.ROLLOVER  # It was made ready in this moment.
+        kind = who_frees(view, stream.name)
         # Much may have happened between the two looks; then the next try has another answer.
-        if self._coordinator.is_settled() and self._context.view() == view:
-            raise StorageFull(
-                f"tier 0 ({view.tier0_used} of {view.tier0_max} bytes) and tier 1 "
-                f"({view.tier1_used} of {view.tier1_max}) are full and nothing can be freed: raise "
-                "tier0.bytes_max or tier1.bytes_max, or give the root a tier 2",
-                stream=self._stream.name,
-            )
-        return WouldBlockKind.ADMISSION
+        if (
+            kind is None
+            and self._coordinator.is_settled()
+            and self._context.view(pressed=True) == view
+        ):
+            raise full_for_ever(view, stream.name)
+        return WouldBlockKind.ADMISSION if kind is None else kind
 
     def on_blocked(self, kind: WouldBlockKind, frame_bytes: int) -> WouldBlock:
         """The answer to an append that may not wait; it knows when a retry is worth while."""
@@ -169,9 +181,21 @@ class WriterHost:
             extra={"event": "call_waits", "stream": self._stream.name, "kind": kind.value},
         )
 
-    def on_ring(self, ring_bytes: int) -> None:
+    def on_ring(self, file_bytes: int) -> None:
         """The landing ring counts against tier 0 too."""
-        self._stream.hot.set_ring(ring_bytes)
+        if file_bytes == 0:
+            self._stream.ring_gone()
+        self._stream.hot.set_ring(file_bytes)
+
+
+def full_for_ever(view: View, name: str) -> StorageFull:
+    """The error when both local tiers are full and nothing can free them."""
+    return StorageFull(
+        f"tier 0 ({view.tier0_used} of {view.tier0_max} bytes) and tier 1 "
+        f"({view.tier1_used} of {view.tier1_max}) are full and nothing can be freed: raise "
+        "tier0.bytes_max or tier1.bytes_max, or give the root a tier 2",
+        stream=name,
+    )
 
 
 def change_ext_id(writer: SegmentWriter, ext_id: int) -> None:
@@ -193,7 +217,6 @@ def make_writer(
     stopped."""
     config = context.config
     record_bytes_max, batch_bytes_max = size_limits(config)
-    ring_first, ring_max = ring_sizes(config)
     host = WriterHost(stream, context, coordinator)
     writer = SegmentWriter(
         stream.hot.directory,
@@ -209,8 +232,6 @@ def make_writer(
         interval_s=config.flush.interval_s,
         confirm_interval_s=config.flush.confirm_interval_s,
         unflushed_bytes_max=config.flush.unflushed_bytes_max,
-        ring_bytes=ring_first,
-        ring_bytes_max=ring_max,
         record_bytes_max=record_bytes_max,
         batch_bytes_max=batch_bytes_max,
         segment_bytes_max=config.segment.segment_bytes_max,

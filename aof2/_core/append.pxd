@@ -12,7 +12,6 @@ cdef class Appender(Durability):
     cdef uint64_t record_bytes_max
     cdef uint64_t batch_bytes_max
     cdef uint64_t file_room              # largest frame that any segment can hold
-    cdef uint64_t ring_bytes_max
 
     cdef object _append(self, object payload, object ext_id, bint nowait, object timeout)
     cdef object _append_batch(self, Gathered batch, bint durable, bint nowait, object timeout)
@@ -27,5 +26,6 @@ cdef class Appender(Durability):
     cdef int _poke(self) except -1
     # The segment writer's part.
     cdef int _roll(self) except -1
-    cdef int _new_ring(self, uint64_t wanted) except -1
-    cdef int _swap_ring(self) except -1
+    cdef object _claim_ring(self, uint64_t total)
+    cdef int _make_ring(self, uint64_t ring_bytes) except -1
+    cdef bint _grow_ring(self, uint64_t total) except -1

@@ -25,7 +25,6 @@ from aof2._core.hotlog cimport (
     hot_ask,
     hot_poke,
     hot_refresh,
-    hot_want_ring,
 )
 from aof2._core.hotsync cimport hot_wait_change
 from aof2._core.layout cimport END_BYTES, FRAME_HEADER_BYTES, FRAMES_AT, PAGE_BYTES, pad8
@@ -62,10 +61,13 @@ cdef class Appender(Durability):
     cdef int _roll(self) except -1:
         raise NotImplementedError("the segment writer rolls over")
 
-    cdef int _new_ring(self, uint64_t wanted) except -1:
+    cdef object _claim_ring(self, uint64_t total):
         raise NotImplementedError("the segment writer makes the ring")
 
-    cdef int _swap_ring(self) except -1:
+    cdef int _make_ring(self, uint64_t ring_bytes) except -1:
+        raise NotImplementedError("the segment writer makes the ring")
+
+    cdef bint _grow_ring(self, uint64_t total) except -1:
         raise NotImplementedError("the segment writer changes the ring")
 
     def append(self, payload, *, ext_id=None, bint durable=False, timeout=...):
@@ -240,10 +242,11 @@ cdef class Appender(Durability):
         if log.swapping:
             # Another thread takes a larger ring into use; the old one must not be touched.
             pass
-        elif log.header == NULL or 2 * total > log.ring_bytes:
-            # Half of the ring, so that one such record is written out while the next one lands.
-            self._new_ring(2 * (total + 64))
-            return None
+        elif log.header == NULL or total + 8 > log.ring_bytes:
+            kind = self._claim_ring(total)
+            if isinstance(kind, int):
+                self._make_ring(kind)
+                return None
         elif status == PUT_NO_FILE:
             if total <= self._spare_room():
                 if self._roll() == PUT_OK:
@@ -252,12 +255,8 @@ cdef class Appender(Durability):
                 kind = self.host.on_no_segment(total)
         elif status == PUT_UNFLUSHED:
             hot_ask(log, log.next_offset)
-        elif status == PUT_RING_FULL and log.ring_bytes < self.ring_bytes_max and not nowait:
-            if log.next_header != NULL:
-                self._swap_ring()
-                return None
-            # The pace is high: a larger ring is made beside the appends.
-            hot_want_ring(log, self.ring_bytes_max)
+        elif status == PUT_RING_FULL and not nowait and self._grow_ring(total):
+            return None
         hot_poke(log)
         return kind
 
@@ -294,12 +293,12 @@ cdef class Appender(Durability):
             StorageFull: nothing under way can make room.
         """
         cdef HotLog *log = self.log
-        if log.state != HOT_OPEN or log.header == NULL:
+        if log.state != HOT_OPEN:
             return True
         if log.swapping:
             return False
-        if 2 * frame_bytes > log.ring_bytes:
-            return True
+        if log.header == NULL or frame_bytes + 8 > log.ring_bytes:
+            return isinstance(self._claim_ring(frame_bytes), int)
         if log.tail + frame_bytes <= log.file_limit:
             return hot_refresh(log, frame_bytes) == PUT_OK
         if frame_bytes > self._spare_room():

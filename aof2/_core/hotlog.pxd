@@ -91,6 +91,7 @@ cdef struct HotLog:
     uint64_t next_ring_bytes
     uint64_t ring_wanted         # size that the ring thread was started for; 0: it was not
     bint ring_building           # somebody is making one
+    bint ring_failed             # the ring thread could not make what was wanted
     bint swapping                # somebody takes the next one into use; nothing may be put
     int dirfd
     uint8_t stream_uuid[16]
@@ -133,12 +134,15 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil
 cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
 # Have a thread do so, once in a log's life, beside the appends.
 cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
-# Take the turn to change the ring, which keeps puts out; False when there is no next one.
-cdef bint hot_begin_swap(HotLog *log) noexcept nogil
+# Take the turn to change the ring, which keeps puts out; False when there is no next one (for a
+# change to it) or none at all (for giving it back).
+cdef bint hot_begin_swap(HotLog *log, bint give_back) noexcept nogil
 # Take the same turn for a close: what is put from here on would not be flushed any more.
 cdef void hot_begin_close(HotLog *log) noexcept nogil
 # Give the turn back without a change.
 cdef void hot_end_swap(HotLog *log) noexcept nogil
+# Give the ring back: everything in it is durable and nobody puts into it; ends the turn.
+cdef void hot_drop_ring(HotLog *log) noexcept nogil
 # Use the next ring from now on, and end the turn; everything in the old one must be written out.
 cdef void hot_swap_ring(HotLog *log) noexcept nogil
 cdef void hot_poison(HotLog *log, int failure) noexcept nogil

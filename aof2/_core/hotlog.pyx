@@ -174,12 +174,16 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil:
 # --- the ring ----------------------------------------------------------------------------------
 
 
-cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
+cdef int _build_ring(HotLog *log, uint64_t ring_bytes, bint may_stop) noexcept nogil:
     cdef void *header = NULL
     cdef void *data = NULL
     cdef int error
     pthread_mutex_lock(&log.lock)
     while log.ring_building or log.swapping:
+        if may_stop and log.stop:
+            # Whoever gives the ring back holds the turn, and waits for this thread to end.
+            pthread_mutex_unlock(&log.lock)
+            return 0
         pthread_cond_wait(&log.change, &log.lock)
     if log.next_header != NULL and log.next_ring_bytes >= ring_bytes:
         pthread_mutex_unlock(&log.lock)
@@ -201,11 +205,16 @@ cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
     return error
 
 
+cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
+    return _build_ring(log, ring_bytes, False)
+
+
 cdef void *_ring_thread(void *argument) noexcept nogil:
     """Make the wanted ring and end: the other two threads must not wait for it."""
     cdef HotLog *log = <HotLog *> argument
     # Where there is no room for a larger ring, the one there is has to do.
-    hot_build_ring(log, log.ring_wanted)
+    if _build_ring(log, log.ring_wanted, True) != 0:
+        log.ring_failed = True
     return NULL
 
 
@@ -216,12 +225,13 @@ cdef void hot_want_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil:
             log.ring_wanted = 0
 
 
-cdef bint hot_begin_swap(HotLog *log) noexcept nogil:
+cdef bint hot_begin_swap(HotLog *log, bint give_back) noexcept nogil:
     cdef bint begun
     pthread_mutex_lock(&log.lock)
     while log.swapping or log.ring_building:
         pthread_cond_wait(&log.change, &log.lock)
-    begun = log.swapping = log.next_header != NULL
+    begun = log.header != NULL if give_back else log.next_header != NULL
+    log.swapping = begun
     pthread_mutex_unlock(&log.lock)
     return begun
 
@@ -254,6 +264,9 @@ cdef void hot_swap_ring(HotLog *log) noexcept nogil:
         fresh.segment_id, fresh.salt = old.segment_id, old.salt
         fresh.ring_base = old.ring_base
         old.closed = 1
+    elif log.active != NULL:
+        fresh.segment_id, fresh.salt = log.active.file_id, log.active.salt
+        fresh.ring_base = log.active.ring_base
     fresh.next_offset, fresh.durable_offset = log.next_offset, log.durable_offset
     fresh.tail = fresh.oldest = log.tail
     fresh.written, fresh.durable = log.written, log.durable
@@ -263,6 +276,22 @@ cdef void hot_swap_ring(HotLog *log) noexcept nogil:
     log.next_ring = NULL
     log.write_out_bytes = min(<uint64_t> 262144, log.ring_bytes // 4)
     log.ring_limit = 0
+    log.swapping = False
+    hot_announce(log)
+    pthread_mutex_unlock(&log.lock)
+
+
+cdef void hot_drop_ring(HotLog *log) noexcept nogil:
+    pthread_mutex_lock(&log.lock)
+    log.header.closed = 1
+    unmap_ring(log.header, log.ring, log.ring_bytes)
+    unmap_ring(log.next_header, log.next_ring, log.next_ring_bytes)
+    log.header = log.next_header = NULL
+    log.ring = log.next_ring = NULL
+    log.ring_limit = 0
+    log.ring_wanted = 0
+    # The threads were ended before; the next ring starts them again.
+    log.stop = False
     log.swapping = False
     hot_announce(log)
     pthread_mutex_unlock(&log.lock)

@@ -92,8 +92,12 @@ cdef int _flush_once(HotLog *log) noexcept nogil:
     cdef uint64_t offset, tail
     cdef int error
     # The offset first: the tail that is read after it covers every record below it.
-    offset = load_acquire(&log.header.next_offset)
-    tail = load_acquire(&log.header.tail)
+    if log.header != NULL:
+        offset = load_acquire(&log.header.next_offset)
+        tail = load_acquire(&log.header.tail)
+    else:
+        # Without a ring nothing is appended, but an END may have been written.
+        offset, tail = log.next_offset, log.tail
     pthread_mutex_unlock(&log.lock)
     error = hot_write_out(log, tail)
     if error == 0:
@@ -105,8 +109,9 @@ cdef int _flush_once(HotLog *log) noexcept nogil:
     if error == 0 and log.state != HOT_POISONED:
         store_release(&log.durable, tail)
         store_release(&log.durable_offset, offset)
-        store_release(&log.header.durable, tail)
-        store_release(&log.header.durable_offset, offset)
+        if log.header != NULL:
+            store_release(&log.header.durable, tail)
+            store_release(&log.header.durable_offset, offset)
         hot_tell(log, NEWS_DURABLE)
     hot_announce(log)
     return error

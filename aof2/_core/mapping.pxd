@@ -17,6 +17,7 @@ cdef class MappedSegment:
     cdef const uint8_t *_data
     cdef uint64_t _bytes                 # mapped
     cdef RingView _ring
+    cdef uint64_t _written               # without a ring: what is behind it is not seen
     cdef uint8_t _read[256]              # stretches that were read from the medium; 1 GiB at most
     cdef const IndexEntry *_index(self)
     cdef object _window_of(self, uint64_t position, uint64_t end, bint populate)

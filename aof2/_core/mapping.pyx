@@ -31,12 +31,15 @@ cdef class MappedSegment:
     Args:
         directory, name: The file.
         ring: The stream's landing ring, for a segment that is being written; None otherwise.
+        written: Position up to which it is written, for one that is being written when there is no
+            ring at the moment; what comes later is not seen.
 
     Raises `FileNotFoundError` when the name has gone, `SegmentCorrupt` when header or footer do not
     check.
     """
 
-    def __init__(self, Directory directory not None, str name not None, RingView ring=None):
+    def __init__(self, Directory directory not None, str name not None, RingView ring=None,
+                 uint64_t written=<uint64_t> -1):
         cdef void *address = NULL
         cdef uint64_t size
         cdef int fd = directory.open_file(name)
@@ -56,6 +59,7 @@ cdef class MappedSegment:
                     raise SegmentCorrupt("the file was cut: it has no good footer at its end",
                                          path=self.path, position=size)
             self._ring = ring
+            self._written = min(size, written)
             check_errno(sys_map(fd, size, 0, False, NULL, &address), "map", self.path)
             self._data, self._bytes = <const uint8_t *> address, size
         finally:
@@ -147,7 +151,9 @@ cdef class MappedSegment:
             return self._window_of(position, min(
                 end, (wanted + WINDOW_BYTES - 1) // WINDOW_BYTES * WINDOW_BYTES), True)
         if self._ring is None:
-            return self._window_of(position, self._bytes, False) if position < self._bytes else None
+            if position >= self._written:
+                return None
+            return self._window_of(position, self._written, False)
         coordinate = self.start.ring_base + position
         while True:
             written = self._ring.written()

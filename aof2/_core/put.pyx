@@ -13,6 +13,7 @@ from aof2._core.frame cimport batch_prefix_bytes, frame_crc
 from aof2._core.hotlog cimport (
     PUT_NO_FILE,
     PUT_NO_MEMORY,
+    PUT_NO_RING,
     PUT_OK,
     hot_announce,
     hot_refresh,
@@ -30,7 +31,7 @@ from aof2._core.layout cimport (
     pad8,
 )
 from aof2._core.logfile cimport frames_limit
-from aof2._core.posix cimport OP_STORE, seam_hook
+from aof2._core.posix cimport OP_STORE, seam_hook, sys_pwrite
 from aof2._core.run cimport run_add
 from aof2._core.seal cimport encode_end
 
@@ -166,25 +167,34 @@ cdef uint64_t next_ring_base(HotLog *log) noexcept nogil:
 
 cdef int put_end(HotLog *log, int64_t now_ns) noexcept nogil:
     cdef HotFile *file = log.active
-    cdef uint8_t *at
+    cdef uint8_t frame[END_BYTES]
+    cdef uint8_t *at = frame
     cdef int status
-    if log.tail + END_BYTES + 8 > log.ring_limit:
-        status = hot_refresh(log, END_BYTES)
-        if status != PUT_OK:
-            return status
-    at = log.ring + (log.tail & (log.ring_bytes - 1))
+    if log.header != NULL:
+        if log.tail + END_BYTES + 8 > log.ring_limit:
+            status = hot_refresh(log, END_BYTES)
+            if status != PUT_OK:
+                return status
+        at = log.ring + (log.tail & (log.ring_bytes - 1))
     encode_end(at, file.salt, log.tail - file.ring_base, <uint32_t> file.run.records, now_ns,
                load_acquire(&file.durable_position), file.run.chain_crc)
-    memset(at + END_BYTES, 0, 8)
-    if unlikely(seam_hook != NULL):
-        seam_hook(OP_STORE, -1, NULL, log.tail - file.ring_base, at, END_BYTES)
+    if log.header != NULL:
+        memset(at + END_BYTES, 0, 8)
+        if unlikely(seam_hook != NULL):
+            seam_hook(OP_STORE, -1, NULL, log.tail - file.ring_base, at, END_BYTES)
+    elif sys_pwrite(file.fd, at, END_BYTES, log.tail - file.ring_base) != 0:
+        # The ring was given back, so the frame goes where the write-out would bring it.
+        return PUT_NO_RING
     pthread_mutex_lock(&log.lock)
     file.end_position = log.tail - file.ring_base
     log.tail += END_BYTES
     file.end = log.tail
     log.active = NULL
     log.file_limit = 0
-    store_release(&log.header.tail, log.tail)
+    if log.header != NULL:
+        store_release(&log.header.tail, log.tail)
+    else:
+        log.written = log.tail
     hot_announce(log)
     pthread_mutex_unlock(&log.lock)
     return PUT_OK
@@ -199,8 +209,9 @@ cdef void activate(HotLog *log, HotFile *file) noexcept nogil:
         # Nothing is pending, so what lies between the files is neither written nor durable work.
         log.written = file.first
         log.durable = file.first
-        store_release(&log.header.written, file.first)
-        store_release(&log.header.durable, file.first)
+        if log.header != NULL:
+            store_release(&log.header.written, file.first)
+            store_release(&log.header.durable, file.first)
     else:
         last = log.oldest
         while last.next != NULL:
@@ -208,11 +219,12 @@ cdef void activate(HotLog *log, HotFile *file) noexcept nogil:
         last.next = file
     log.active = file
     log.tail = file.first
-    memset(log.ring + (log.tail & (log.ring_bytes - 1)), 0, 8)
-    log.header.segment_id = file.file_id
-    log.header.salt = file.salt
-    log.header.ring_base = file.ring_base
-    store_release(&log.header.tail, log.tail)
+    if log.header != NULL:
+        memset(log.ring + (log.tail & (log.ring_bytes - 1)), 0, 8)
+        log.header.segment_id = file.file_id
+        log.header.salt = file.salt
+        log.header.ring_base = file.ring_base
+        store_release(&log.header.tail, log.tail)
     if log.state == 0:
         log.file_limit = file.ring_base + frames_limit(file.file_bytes)
     file.half = file.first + (frames_limit(file.file_bytes) - FRAMES_AT) // 2

@@ -2,15 +2,14 @@
 
 from libc.stdint cimport uint64_t
 
-from aof2._core.gauges cimport WriterGauges
+from aof2._core.landing cimport Landing
 
 
-cdef class SegmentWriter(WriterGauges):
+cdef class SegmentWriter(Landing):
     cdef bytes stream_uuid
     cdef bytes root_id
     cdef public uint64_t epoch            # in the start blocks of segments that begin from now on
     cdef public uint64_t ext_id          # default for new segments
-    cdef uint64_t ring_bytes_first
     cdef long _pid
     # Facts about the file before the next one, for its start block.
     cdef uint64_t previous_id

@@ -2,7 +2,7 @@ from typing import Protocol
 
 from aof2._core.bell import Bell
 from aof2._core.directory import Directory
-from aof2._core.gauges import WriterGauges
+from aof2._core.landing import Landing
 from aof2._core.ring import RING_NAME as RING_NAME
 from aof2._core.ring import TEMPORARY_NAME as TEMPORARY_NAME
 from aof2._core.scan import Scan
@@ -19,9 +19,11 @@ class _Host(Protocol):
     def on_admitted(self, waited_s: float) -> None: ...
     def on_news(self, news: int) -> None: ...
     def on_waiting(self, kind: WouldBlockKind, waited_s: float) -> None: ...
-    def on_ring(self, ring_bytes: int) -> None: ...
+    def on_no_ring(self, least_bytes: int, good_bytes: int) -> int | WouldBlockKind: ...
+    def on_ring_growth(self, good_bytes: int) -> int: ...
+    def on_ring(self, file_bytes: int) -> None: ...
 
-class SegmentWriter(WriterGauges):
+class SegmentWriter(Landing):
     epoch: int
     ext_id: int
     def __init__(
@@ -40,8 +42,6 @@ class SegmentWriter(WriterGauges):
         interval_s: float,
         confirm_interval_s: float,
         unflushed_bytes_max: int,
-        ring_bytes: int,
-        ring_bytes_max: int,
         record_bytes_max: int,
         batch_bytes_max: int,
         segment_bytes_max: int,

@@ -11,7 +11,10 @@ What the writer cannot decide it asks its host, which has these methods:
 * `on_waiting(kind, waited_s)`: a blocking call has waited for so long that it is worth a warning.
 * `on_admitted(waited_s)`: an append that had to wait found room.
 * `on_news(news)`: what `watch` was called for has happened, on this thread.
-* `on_ring(ring_bytes)`: the landing ring has a new size.
+* `on_no_ring(least_bytes, good_bytes) -> int | WouldBlockKind`: the size of the ring to make now,
+  whose room is claimed; or what an append waits for that cannot have one.
+* `on_ring_growth(good_bytes) -> int`: the size of a larger ring, whose room is claimed; or 0.
+* `on_ring(file_bytes)`: the landing ring's file has a new size; 0: there is none, nor is one made.
 """
 
 import os
@@ -31,29 +34,24 @@ from aof2._core.hotlog cimport (
     PUT_OK,
     hot_announce,
     hot_begin_close,
-    hot_begin_swap,
-    hot_build_ring,
     hot_end_swap,
     hot_free,
     hot_new,
     hot_poison,
     hot_poke,
     hot_refresh,
-    hot_swap_ring,
-    hot_write_out,
 )
-from aof2._core.hotsync cimport hot_confirm, hot_flush, hot_start_threads, hot_stop_threads
+from aof2._core.landing cimport Landing
+from aof2._core.hotsync cimport hot_confirm, hot_flush, hot_stop_threads
 from aof2._core.layout cimport END_BYTES, FRAMES_AT, PAGE_BYTES, START_AT, StartBlock
 from aof2._core.logfile cimport LogHeader, fill_start_crc, frames_limit, read_header_fd
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport check_errno, sys_close, sys_pwrite
 from aof2._core.timesource cimport TimeSource
 from aof2._core.put cimport activate, next_ring_base, put_end
-from aof2._core.ring cimport ring_bytes_for
 from aof2._core.run cimport run_free, run_init
 from aof2._core.scan cimport Scan
 from aof2._core.seal cimport FooterInfo, footer_position, write_seal
-from aof2._core.gauges cimport WriterGauges
 
 from aof2._core.ring import RING_NAME, TEMPORARY_NAME
 from aof2.errors import RolloverFailed, WouldBlockKind
@@ -71,7 +69,7 @@ cdef enum:
     SEAL_WAIT_NS = 100000000
 
 
-cdef class SegmentWriter(WriterGauges):
+cdef class SegmentWriter(Landing):
     """Appends to one stream. Everything that waits releases the GIL.
 
     Args:
@@ -90,7 +88,7 @@ cdef class SegmentWriter(WriterGauges):
         self, Directory directory not None, *, str stream, host, TimeSource time not None,
         bytes stream_uuid not None, bytes root_id not None, uint64_t epoch, uint64_t ext_id,
         uint64_t next_offset, previous, double interval_s, double confirm_interval_s,
-        uint64_t unflushed_bytes_max, uint64_t ring_bytes, uint64_t ring_bytes_max,
+        uint64_t unflushed_bytes_max,
         uint64_t record_bytes_max, uint64_t batch_bytes_max, uint64_t segment_bytes_max,
         default_timeout_s, Bell bell=None,
     ):
@@ -110,7 +108,6 @@ cdef class SegmentWriter(WriterGauges):
         self.log.interval_ns = <int64_t> (interval_s * 1e9)
         self.log.confirm_ns = <int64_t> (confirm_interval_s * 1e9)
         self.log.unflushed_bytes_max = unflushed_bytes_max
-        self.ring_bytes_first, self.ring_bytes_max = ring_bytes, ring_bytes_max
         self.record_bytes_max, self.batch_bytes_max = record_bytes_max, batch_bytes_max
         self.file_room = frames_limit(segment_bytes_max) - FRAMES_AT
         self.default_timeout_s = -1.0 if default_timeout_s is None else default_timeout_s
@@ -260,51 +257,9 @@ cdef class SegmentWriter(WriterGauges):
         scan.run_taken = True
         file.durable_position = scan.end_position
         file.slot_n, file.slot_position = scan.slot_n, scan.slot_position
-        self._new_ring(0)
+        # There is no ring yet: the first append makes one.
         activate(log, file)
         log.tail = log.written = log.durable = file.ring_base + scan.end_position
-        log.header.tail = log.header.written = log.header.durable = log.header.oldest = log.tail
-        memset(log.ring + (log.tail & (log.ring_bytes - 1)), 0, 8)
-
-    cdef int _new_ring(self, uint64_t wanted) except -1:
-        """Have a ring of at least `wanted` bytes, now; the caller cannot go on without it."""
-        cdef uint64_t ring_bytes = max(ring_bytes_for(wanted), self.ring_bytes_first)
-        cdef int error
-        if self.log.header == NULL or self.log.ring_bytes < ring_bytes:
-            with nogil:
-                error = hot_build_ring(self.log, ring_bytes)
-            check_errno(error, "make the landing ring", self.directory.join(RING_NAME))
-            self._swap_ring()
-        check_errno(hot_start_threads(self.log), "start the write-out threads", self.directory.path)
-        return 0
-
-    cdef int _swap_ring(self) except -1:
-        """Take the next ring into use, once everything in the old one is written out."""
-        cdef HotLog *log = self.log
-        cdef uint64_t tail
-        cdef bint begun
-        with nogil:
-            begun = hot_begin_swap(log)
-        if not begun:
-            return 0
-        # Puts that still fit go on until here; from now on they ask and are told to wait.
-        log.ring_limit = 0
-        try:
-            while log.header != NULL and log.written < log.tail:
-                tail = log.tail
-                with nogil:
-                    hot_write_out(log, tail)
-                self._check_running()
-            # A crash before the rename finds the old ring, whose frames are all written out; after
-            # it an empty one.
-            self.directory.rename(TEMPORARY_NAME, RING_NAME)
-        except BaseException:
-            hot_end_swap(log)
-            raise
-        with nogil:
-            hot_swap_ring(log)
-        self.host.on_ring(log.ring_bytes + 4096)
-        return 0
 
     def finish_seal(self, uint64_t segment_id, uint64_t coordinator_watermark):
         """Seal a segment that has its END: flush it, write index and footer.

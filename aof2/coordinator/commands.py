@@ -59,12 +59,14 @@ class Prepare(Command):
     """Make the next segment of a stream ready, so that a rollover does not wait for the disk.
 
     Enqueued by: the planner, once the active segment is half full, or an append found no room.
-    Effect:      the writer has a spare that takes at least `frame_bytes`.
+    Effect:      the writer has a spare that takes at least `frame_bytes` (none where that is 0),
+                 and room is claimed for a landing ring whose file has `ring_bytes`: both or none.
     Idempotent:  a spare that is large enough is kept; a smaller one is replaced.
     """
 
     frame_bytes: int
     segment_bytes: int
+    ring_bytes: int = 0
 
     lane: ClassVar[Lane] = Lane.URGENT
     priority: ClassVar[int] = 0
@@ -88,6 +90,40 @@ class Rollover(Command):
 
     lane: ClassVar[Lane] = Lane.URGENT
     priority: ClassVar[int] = 1
+    deadline_s: ClassVar[float] = 30.0
+    per_stream: ClassVar[bool] = True
+    area: ClassVar[Area] = "tier0"
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnSpare(Command):
+    """Take a stream's spare segment away.
+
+    Enqueued by: the planner, while an append of another stream waits for room in tier 0.
+    Effect:      the file is gone; the stream gets another one when it needs it.
+    Idempotent:  without a spare nothing happens.
+    """
+
+    lane: ClassVar[Lane] = Lane.URGENT
+    priority: ClassVar[int] = 2
+    deadline_s: ClassVar[float] = 10.0
+    per_stream: ClassVar[bool] = True
+    area: ClassVar[Area] = "tier0"
+
+
+@dataclass(frozen=True, slots=True)
+class Relinquish(Command):
+    """Have a stream that was not appended to for longest give back what it holds in tier 0.
+
+    Enqueued by: the planner, while an append waits for room and nothing else can be freed.
+    Effect:      its active segment has an END (its seal is planned next) and its landing ring is
+    gone.
+                 Both are made again at its next append.
+    Idempotent:  what is gone is left alone.
+    """
+
+    lane: ClassVar[Lane] = Lane.URGENT
+    priority: ClassVar[int] = 3
     deadline_s: ClassVar[float] = 30.0
     per_stream: ClassVar[bool] = True
     area: ClassVar[Area] = "tier0"

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from aof2.admission import Budget
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
-from aof2.coordinator.planner import SegmentView, StreamView, View
+from aof2.coordinator.view import Holding, StreamView, View
 from aof2.meters import Meters
 from aof2.objectstore.breaker import Breaker
 from aof2.signals import Announcer
+from aof2.tiers.hot import PAGE_BYTES
 from aof2.tiers.instance import StreamInstance
-from aof2.tiers.warm import WarmTier
-from aof2.types import Tier
 
 FIRST_SEGMENT_BYTES = 1024 * 1024
 SEGMENT_BYTES_MIN = 64 * 1024
+RING_BYTES_MIN = 64 * 1024
+RING_FIRST_BYTES = 1024 * 1024
+RING_BYTES_MAX = 8 * 1024 * 1024
+EVICTIONS_MAX = 64
+"""Copies of a tier that one plan may drop; more are seen by the next plan."""
+PENDING_MAX = 64
+"""Segments of a stream and a kind of work that one plan sees."""
+GRANT_HELD_NS = 1_000_000_000
+"""What was made ready for an append that waited is not taken away again before it could be used.
+One that gave up in the meantime holds it for no longer than this."""
 
 
 @dataclass
@@ -67,6 +76,27 @@ class Context:
                 times.append(now_s + (limit_s or 0.0) - age_s)
         return min((time_s for time_s in times if time_s is not None), default=None)
 
+    def room_freed(self) -> None:
+        """Somebody gave bytes of tier 0 back: whoever waits for some tries again."""
+        for stream in list(self.streams.values()):
+            if stream.blocked_since_s and stream.writer is not None:
+                stream.writer.announce()
+
+    def active_streams(self) -> int:
+        """How many streams are appended to these days: those that have a landing ring."""
+        return max(1, sum(1 for stream in list(self.streams.values()) if stream.hot.ring_bytes))
+
+    def ring_sizes(self) -> tuple[int, int]:
+        """`(first, largest)` size of a landing ring, by the configuration and the share of tier 0
+        that a stream has beside the others."""
+        if self.config.flush.ring_bytes is not None:
+            return self.config.flush.ring_bytes, self.config.flush.ring_bytes
+        share = self.config.tier0.bytes_max // (8 * self.active_streams())
+        largest = RING_BYTES_MIN
+        while largest < RING_BYTES_MAX and 2 * largest <= share:
+            largest *= 2
+        return min(RING_FIRST_BYTES, largest), largest
+
     def segment_bytes(self, stream: StreamInstance, frame_bytes: int) -> int:
         """Size of a stream's next segment.
 
@@ -75,21 +105,32 @@ class Context:
         tier 0, so that many streams fit beside each other. A frame that needs more gets it.
         """
         largest = self.config.segment.segment_bytes_max
-        share = self.config.tier0.bytes_max // (4 * max(1, len(self.streams)))
+        share = self.config.tier0.bytes_max // (4 * self.active_streams())
         size = min(FIRST_SEGMENT_BYTES << min(stream.size_steps, 20), largest, share)
         size = max(size, SEGMENT_BYTES_MIN, min(largest, frame_bytes + frame_bytes // 128 + 65536))
         return -(-size // 4096) * 4096
 
-    def view(self) -> View:
-        """A snapshot for the planner."""
+    def view(self, *, pressed: bool = False) -> View:
+        """A snapshot for the planner.
+
+        Args:
+            pressed: Look also at what streams could give back; done anyway while an append waits.
+        """
+        streams = list(self.streams.values())
         target = int(self.config.tier0.bytes_max * self.config.tier0.evict_to_fraction)
+        pressed = pressed or any(stream.blocked_since_s for stream in streams)
         return View(
-            streams=tuple(self._stream_view(s) for s in list(self.streams.values())),
+            streams=tuple(self._stream_view(stream, pressed) for stream in streams),
             tier0_used=self.tier0.used,
             tier0_max=self.tier0.bytes_max,
             tier0_target=target,
             tier1_used=self.tier1.used,
             tier1_max=self.tier1.bytes_max,
+            evict0=tuple(self.tier0.order.first(EVICTIONS_MAX)),
+            evict1=tuple(self.tier1.order.first(EVICTIONS_MAX)),
+            evict0_bytes=self.tier0.order.bytes,
+            tier0_passing=self.tier0.passing,
+            tier2=any(stream.cold is not None for stream in streams),
         )
 
     def _aged(self, stream: StreamInstance) -> int:
@@ -100,41 +141,62 @@ class Context:
             return 0
         return active[0]
 
-    def _stream_view(self, stream: StreamInstance) -> StreamView:
-        segments = stream.manifest.index.segments
+    def _stream_view(self, stream: StreamInstance, pressed: bool) -> StreamView:
         writer = stream.writer
-        wants = stream.spare_needed
+        wants, ring = stream.spare_needed, stream.ring_needed
         if wants and writer is not None and writer.spare_bytes >= wants:
             wants = 0
-        hot = []
-        for segment_id in stream.least_recent():
-            row = segments.get(segment_id)
-            if row is not None and row.sealed:
-                elsewhere = len(stream.residency(row) - {Tier.HOT}) > 0
-                hot.append(SegmentView(segment_id, stream.hot.sizes.get(segment_id, 0), elsewhere))
-        warm = [
-            SegmentView(segment_id, size, segments[segment_id].cold is not None)
-            for segment_id, size in sorted(stream.warm.sizes.items())
-        ]
-        now_s = self.clock.monotonic_s()
-        remote = stream.remote
+        ended = tuple(u.segment_id for u in stream.unsealed() if u.ended)
+        remote, now_s = stream.remote, self.clock.monotonic_s()
         behind = remote.is_behind(uploads=bool(stream.to_upload))
         return StreamView(
             name=stream.name,
             aged=self._aged(stream),
-            ended=tuple(u.segment_id for u in stream.unsealed() if u.ended),
+            ended=ended,
+            ended_bytes=sum(stream.hot.sizes.get(segment, 0) for segment in ended),
             spare_frame_bytes=wants,
             spare_bytes=self.segment_bytes(stream, wants) if wants else 0,
-            compress=tuple(
-                (segment_id, WarmTier.bound(segments[segment_id].raw_bytes))
-                for segment_id in sorted(stream.to_compress)
-            ),
+            ring_bytes=ring,
+            need_bytes=self._need_bytes(stream) if stream.blocked_since_s else 0,
+            blocked_since_s=stream.blocked_since_s,
+            compress=tuple(self._compress(stream)),
             # Nothing goes to tier 2 before the stream is claimed.
-            upload=tuple(sorted(stream.to_upload)) if remote.is_ours else (),
-            hot=tuple(hot),
-            warm=tuple(warm),
+            upload=tuple(stream.to_upload.first(PENDING_MAX)) if remote.is_ours else (),
             trimmed=tuple(stream.trimmed_copies()),
             publish=behind and remote.due_s <= now_s,
             snapshot=stream.manifest.snapshot_due,
             delete=tuple(remote.due_deletes(now_s)),
+            holding=self._holding(stream) if pressed and not self._is_granted(stream) else None,
+            granted=self._is_granted(stream),
+        )
+
+    def _need_bytes(self, stream: StreamInstance) -> int:
+        ring = max(stream.ring_needed, stream.hot.ring_bytes, RING_BYTES_MIN + PAGE_BYTES)
+        return self.segment_bytes(stream, stream.spare_needed) + ring
+
+    def _compress(self, stream: StreamInstance) -> Iterator[tuple[int, int, int]]:
+        for segment in stream.to_compress.first(PENDING_MAX):
+            row = stream.manifest.index.segments.get(segment)
+            if row is not None:
+                bound = stream.warm.bound(row.raw_bytes)
+                yield segment, bound, stream.hot.sizes.get(segment, 0)
+
+    def _is_granted(self, stream: StreamInstance) -> bool:
+        """Whether a stream just got what an append had waited for, and has not used it yet."""
+        if stream.writer is None or stream.writer.last_append_ns >= stream.granted_ns:
+            return False
+        return stream.granted_ns <= self.clock.now_ns() < stream.granted_ns + GRANT_HELD_NS
+
+    def _holding(self, stream: StreamInstance) -> Holding | None:
+        """What a stream could give back."""
+        writer = stream.writer
+        if writer is None:
+            return None
+        spare = writer.spare_id
+        return Holding(
+            last_use_ns=max(writer.last_append_ns, stream.granted_ns),
+            spare_bytes=0 if spare is None else stream.hot.sizes.get(spare, 0),
+            active_bytes=writer.active_bytes,
+            slack_bytes=writer.slack_bytes,
+            ring_bytes=stream.hot.ring_bytes,
         )

@@ -16,15 +16,21 @@ from aof2.coordinator.commands import (
     Evict,
     Prepare,
     Publish,
+    Relinquish,
+    ReturnSpare,
     Rollover,
     Snapshot,
     Upload,
 )
 from aof2.coordinator.context import Context
+from aof2.coordinator.making_room import (
+    handle_evict,
+    handle_prepare,
+    handle_relinquish,
+    handle_return_spare,
+)
 from aof2.coordinator.publishing import handle_delete, handle_publish, handle_snapshot
 from aof2.tiers.instance import StreamInstance
-from aof2.tiers.warm import WarmTier
-from aof2.types import Tier
 
 
 def handle(command: Command, ctx: Context) -> None:
@@ -33,44 +39,6 @@ def handle(command: Command, ctx: Context) -> None:
     if stream is not None:
         _HANDLERS[type(command)](command, stream, ctx)
         stream.notify(type(command))
-
-
-def handle_prepare(command: Prepare, stream: StreamInstance, ctx: Context) -> None:
-    """Make a preallocated segment file and hand it to the writer."""
-    writer = stream.writer
-    if writer is None or writer.spare_bytes >= command.frame_bytes:
-        stream.spare_needed = 0
-        return
-    if stream.remote.is_fenced:
-        stream.spare_needed = 0
-        return
-    if not stream.manifest.reserve(len(stream.unsealed()) + 2):
-        stalled = stream.manifest.stalled
-        raise OSError(
-            0 if stalled is None else stalled.errno or 0,
-            "the manifest has no room for the records of another segment",
-            stream.directory.path,
-        ) from stalled
-    if not ctx.tier0.admit(command.segment_bytes):
-        return  # The planner makes room and plans it again.
-    old = writer.give_back_spare()
-    if old is not None:
-        stream.hot.evict(old)
-    segment_id = stream.spare_id + 1
-    try:
-        # The file is whole (allocated, header synced, named, directory synced) before it is
-        # offered.
-        stream.hot.prepare(segment_id, command.segment_bytes, ctx.clock.now_ns())
-    except BaseException:
-        ctx.tier0.release(command.segment_bytes)
-        raise
-    stream.spare_id = segment_id
-    stream.size_steps += 1
-    if stream.remote.is_fenced:
-        stream.hot.evict(segment_id)
-        return
-    writer.add_spare(stream.hot.name(segment_id), segment_id)
-    stream.spare_needed = 0
 
 
 def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> None:
@@ -112,7 +80,7 @@ def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> 
     # Readers find the segment in the index by now, so the writer may let go of it.
     writer.retire(command.segment)
     stream.drop_open(command.segment)
-    stream.to_compress.add(command.segment)
+    stream.resort(command.segment)
 
 
 def handle_compress(command: Compress, stream: StreamInstance, ctx: Context) -> None:
@@ -120,30 +88,29 @@ def handle_compress(command: Compress, stream: StreamInstance, ctx: Context) -> 
     row = stream.manifest.index.segments.get(command.segment)
     present = command.segment in stream.warm.sizes
     if row is None or row.cold is not None or (present and row.compressed is not None):
-        stream.to_compress.discard(command.segment)
-        if row is not None and row.cold is None:
-            stream.to_upload.add(command.segment)
+        stream.resort(command.segment)
         return
     if present:
         # Built, but the record failed: what no record vouches for is built again.
         stream.warm.evict(command.segment)
-    bound = WarmTier.bound(row.raw_bytes)
-    if not ctx.tier1.admit(bound):
+    guard = ctx.tier1.claim(stream.warm.bound(row.raw_bytes))
+    if guard is None:
         return  # The planner makes room and plans it again.
     at = row.base_offset
-    try:
-        _record(stream, RecordType.COMPRESSION_STARTED, command.segment, at)
-        # The file is published (fsync, rename, fsync of the directory) before the manifest mentions
-        # it. A crash between the two leaves a file that recovery verifies and adopts.
-        info = stream.warm.build(command.segment, stream.hot, ctx.stopping)
-    except BaseException as error:
-        ctx.tier1.release(bound)
-        if not ctx.stopping():
-            _record(stream, RecordType.COMPRESSION_FAILED, command.segment, at, reason=str(error))
-        raise
-    ctx.tier1.release(bound - stream.warm.sizes[command.segment])
-    _record(
-        stream,
+    with guard:
+        try:
+            stream.manifest.append(RecordType.COMPRESSION_STARTED, command.segment, at)
+            # The file is published (fsync, rename, fsync of the directory) before the manifest
+            # mentions it. A crash between the two leaves a file that recovery verifies and adopts.
+            info = stream.warm.build(command.segment, stream.hot, guard, ctx.stopping)
+        except BaseException as error:
+            stream.to_compress.postpone(command.segment)
+            if not ctx.stopping():
+                stream.manifest.append(
+                    RecordType.COMPRESSION_FAILED, command.segment, at, reason=str(error)
+                )
+            raise
+    stream.manifest.append(
         RecordType.COMPRESSION_DONE,
         command.segment,
         at,
@@ -153,15 +120,14 @@ def handle_compress(command: Compress, stream: StreamInstance, ctx: Context) -> 
         raw_crc64=info.raw_crc64,
     )
     stream.manifest.flush()
-    stream.to_compress.discard(command.segment)
-    stream.to_upload.add(command.segment)
+    stream.resort(command.segment)
 
 
 def handle_upload(command: Upload, stream: StreamInstance, ctx: Context) -> None:
     """Store the warm file's bytes as an object, then record it."""
     row = stream.manifest.index.segments.get(command.segment)
     if row is None or row.cold is not None or row.compressed is None or stream.cold is None:
-        stream.to_upload.discard(command.segment)
+        stream.resort(command.segment)
         return
     key, at = row.upload_key, row.base_offset
     if key is None:
@@ -175,6 +141,7 @@ def handle_upload(command: Upload, stream: StreamInstance, ctx: Context) -> None
             key, stream.warm.contents(command.segment), row.compressed.crc64
         )
     except Exception as error:
+        stream.to_upload.postpone(command.segment)
         _record(stream, RecordType.UPLOAD_FAILED, command.segment, at, key=key, reason=str(error))
         raise
     _record(
@@ -188,34 +155,7 @@ def handle_upload(command: Upload, stream: StreamInstance, ctx: Context) -> None
         etag=info.etag,
     )
     stream.manifest.flush()
-    stream.to_upload.discard(command.segment)
-
-
-def handle_evict(command: Evict, stream: StreamInstance, ctx: Context) -> None:
-    """Drop a local copy, once the record of another tier's verified copy is durable."""
-    row = stream.manifest.index.segments.get(command.segment)
-    tier = stream.hot if command.tier is Tier.HOT else stream.warm
-    if row is None or command.segment not in tier.sizes:
-        return
-    if not stream.remote.is_trimmed(row):
-        others = stream.residency(row) - {command.tier}
-        lower = [other for other in others if other > command.tier]
-        if not lower:
-            return  # It became the only copy meanwhile.
-        _record(
-            stream,
-            RecordType.LOCAL_EVICTED,
-            command.segment,
-            row.base_offset,
-            tier=int(command.tier),
-            bytes=tier.sizes[command.segment],
-            copy_tier=int(max(lower)),
-        )
-        # The record, and with it the one that says where the other copy is, before the name goes.
-        # What was trimmed needs none: that record was flushed by the call that trimmed it.
-        stream.manifest.flush()
-    tier.evict(command.segment)
-    stream.forget(command.segment)
+    stream.resort(command.segment)
 
 
 def _record(
@@ -226,6 +166,8 @@ def _record(
 
 _HANDLERS: dict[type[Command], Any] = {
     Prepare: handle_prepare,
+    ReturnSpare: handle_return_spare,
+    Relinquish: handle_relinquish,
     Rollover: handle_rollover,
     Compress: handle_compress,
     Upload: handle_upload,

@@ -1,8 +1,14 @@
-"""The planner: a pure function from what is there to what should be done next."""
+"""The planner: a pure function from what is there to what should be done next.
+
+Under pressure on tier 0, in this order: while an append waits, spares of other streams are given
+back; sealed segments that another tier has go, the least recently used first; and when neither
+these nor the work under way will do, the streams that were not appended to for longest give back
+their active segments and landing rings.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from aof2.coordinator.commands import (
     Command,
@@ -11,129 +17,157 @@ from aof2.coordinator.commands import (
     Evict,
     Prepare,
     Publish,
+    Relinquish,
+    ReturnSpare,
     Rollover,
     Snapshot,
     Upload,
 )
+from aof2.coordinator.view import EvictionCandidate, Holding, StreamView, View
+from aof2.errors import WouldBlockKind
 from aof2.types import Tier
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentView:
-    """A local copy of a sealed segment: its size in bytes, and whether another tier has a good
-    one."""
-
-    segment: int
-    bytes: int
-    elsewhere: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StreamView:
-    """What the planner needs to know of a stream.
-
-    Attributes:
-        name: The stream.
-        ended: Segments with an END that are not sealed, oldest first.
-        aged: The active segment, if it has reached its age; 0 if not.
-        spare_frame_bytes: Largest frame that a wanted spare must take; 0 when no spare is wanted.
-        spare_bytes: Size of the file that would be prepared.
-        compress: `(segment, bytes to admit)` of sealed segments without another copy.
-        upload: Segments with a warm and without a cold copy.
-        hot: Sealed hot segments, least recently used first.
-        warm: Warm segments, oldest first.
-        trimmed: Local copies of segments that lie wholly below what was trimmed.
-        publish: True when the manifest is to go to tier 2 now.
-        snapshot: True when a snapshot of the manifest is due.
-        delete: Segments whose object's deletion can take its next step.
-    """
-
-    name: str
-    ended: tuple[int, ...] = ()
-    aged: int = 0
-    spare_frame_bytes: int = 0
-    spare_bytes: int = 0
-    compress: tuple[tuple[int, int], ...] = ()
-    upload: tuple[int, ...] = ()
-    hot: tuple[SegmentView, ...] = ()
-    warm: tuple[SegmentView, ...] = ()
-    trimmed: tuple[tuple[int, Tier], ...] = ()
-    publish: bool = False
-    snapshot: bool = False
-    delete: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What the planner needs to know of a manager; all sizes in bytes."""
-
-    streams: tuple[StreamView, ...]
-    tier0_used: int
-    tier0_max: int
-    tier0_target: int
-    tier1_used: int
-    tier1_max: int
-
-
 def plan(view: View) -> list[Command]:
-    """What to do now.
-
-    Room that a wanted spare or a compression needs and that the budget does not have is made by
-    evicting copies that another tier keeps; nothing else is ever evicted. Commands that are under
-    way are planned again and again, the queue knows them.
+    """What to do now, in no particular order; the queue has the priorities.
 
     Example:
         >>> plan(View((StreamView("a", ended=(3, 4)),), 0, 10, 9, 0, 10))
         [Rollover(stream='a', segment=3)]
     """
     commands: list[Command] = []
-    room0 = view.tier0_max - view.tier0_used
-    room1 = view.tier1_max - view.tier1_used
-    missing1 = 0
-    wanted0 = 0
     for stream in view.streams:
         # Seals are in order: the next one is planned once this one is done.
         waiting = stream.ended or ((stream.aged,) if stream.aged else ())
         commands += [Rollover(stream.name, segment) for segment in waiting[:1]]
-        if stream.spare_frame_bytes:
-            wanted0 += stream.spare_bytes
-            if stream.spare_bytes <= room0:
-                room0 -= stream.spare_bytes
-                commands.append(
-                    Prepare(stream.name, stream.spare_frame_bytes, stream.spare_bytes)
-                )
-        for segment, bound in stream.compress:
-            if bound <= room1:
-                room1 -= bound
-                commands.append(Compress(stream.name, segment))
-            else:
-                missing1 += bound - max(room1, 0)
-                room1 = 0
         commands += [Upload(stream.name, segment) for segment in stream.upload]
         commands += [Evict(stream.name, segment, tier) for segment, tier in stream.trimmed]
         commands += [Publish(stream.name)] if stream.publish else []
         commands += [Snapshot(stream.name)] if stream.snapshot else []
         commands += [Delete(stream.name, segment) for segment in stream.delete]
-    # Usage may touch the target, and what is wanted must fit the whole budget.
-    missing0 = max(view.tier0_used - view.tier0_target, wanted0 + view.tier0_used - view.tier0_max)
-    commands += _evictions(view, Tier.HOT, missing0)
-    commands += _evictions(view, Tier.WARM, max(missing1, view.tier1_used - view.tier1_max))
+    compressions, under_way, missing1 = _compressions(view)
+    commands += compressions
+    commands += _evictions(view.evict1, Tier.WARM, max(missing1, view.tier1_used - view.tier1_max))
+    under_way += sum(stream.ended_bytes for stream in view.streams)
+    commands += _make_room(view, under_way)
     return commands
 
 
-def _evictions(view: View, tier: Tier, missing: int) -> list[Command]:
-    """Evictions in the order of each stream's list, one stream after the other, until enough is
-    free."""
+def who_frees(view: View, name: str) -> WouldBlockKind | None:
+    """What an append to a stream waits for while tier 0 is full; None: for nothing that is known
+    here."""
+    stream = next(s for s in view.streams if s.name == name)
+    if _can_fit(view, stream) or any(s.ended or s.granted for s in view.streams):
+        return WouldBlockKind.ADMISSION
+    if view.tier2 and any(s.compress or s.upload for s in view.streams):
+        return WouldBlockKind.TIER2_BACKLOG
+    return None
+
+
+def _can_fit(view: View, stream: StreamView) -> bool:
+    """Whether a stream could have its segment and its ring, if all gave back what they can."""
+    room1 = view.tier1_max - view.tier1_used
+    free = view.tier0_max - view.tier0_used + view.tier0_passing + view.evict0_bytes
+    for other in view.streams:
+        if other.holding is not None:
+            free += _gain(view, other.holding)
+        for _, bound, hot_bytes in other.compress:
+            free += hot_bytes if bound <= room1 or view.evict1 else 0
+    return free >= stream.need_bytes
+
+
+def _gain(view: View, holding: Holding) -> int:
+    """Bytes of tier 0 that a stream can give back, as far as tier 1 can take what it must."""
+    room1 = view.tier1_max - view.tier1_used
+    sealed_goes = holding.active_bytes <= room1 or view.evict1
+    active = holding.active_bytes if sealed_goes else holding.slack_bytes
+    return holding.spare_bytes + active + holding.ring_bytes
+
+
+def cannot_compress(view: View) -> str | None:
+    """Name of a stream with segments that tier 1 will never have room for; None: there is none."""
+    room1 = view.tier1_max - view.tier1_used
+    if view.tier2 or view.evict1:
+        return None
+    return next(
+        (s.name for s in view.streams if s.compress and min(b for _, b, _ in s.compress) > room1),
+        None,
+    )
+
+
+def _compressions(view: View) -> tuple[list[Command], int, int]:
+    """Compressions that fit tier 1, the bytes of tier 0 that may go after them, and the bytes that
+    the others lack in tier 1."""
+    commands: list[Command] = []
+    room1, freed, missing1 = view.tier1_max - view.tier1_used, 0, 0
+    for stream in view.streams:
+        for segment, bound, hot_bytes in stream.compress:
+            if bound <= room1:
+                room1 -= bound
+                freed += hot_bytes
+                commands.append(Compress(stream.name, segment))
+            else:
+                missing1 += bound - max(room1, 0)
+                room1 = 0
+    return commands, freed, missing1
+
+
+def _evictions(candidates: Iterable[EvictionCandidate], tier: Tier, missing: int) -> list[Command]:
+    """Evictions in the order of the candidates until enough is free."""
     out: list[Command] = []
-    queues = [
-        [copy for copy in (stream.hot if tier is Tier.HOT else stream.warm) if copy.elsewhere]
-        for stream in view.streams
-    ]
-    names = [stream.name for stream in view.streams]
-    while missing > 0 and any(queues):
-        for name, queue in zip(names, queues, strict=True):
-            if queue and missing > 0:
-                copy = queue.pop(0)
-                out.append(Evict(name, copy.segment, tier))
-                missing -= copy.bytes
+    for stream, segment, n in candidates:
+        if missing <= 0:
+            break
+        out.append(Evict(stream, segment, tier))
+        missing -= n
     return out
+
+
+def _make_room(view: View, under_way: int) -> list[Command]:
+    """What streams want in tier 0: made ready where it fits, room for it made where it does not."""
+    commands: list[Command] = []
+    room0 = view.tier0_max - view.tier0_used
+    wanted = short = 0
+    # Appends that wait come first, the longest waiting before the others.
+    for stream in sorted(
+        (s for s in view.streams if s.spare_bytes or s.ring_bytes),
+        key=lambda s: (not s.blocked_since_s, s.blocked_since_s),
+    ):
+        total = stream.spare_bytes + stream.ring_bytes
+        wanted += total
+        if total <= room0:
+            room0 -= total
+            commands.append(
+                Prepare(
+                    stream.name, stream.spare_frame_bytes, stream.spare_bytes, stream.ring_bytes
+                )
+            )
+        elif stream.blocked_since_s and _can_fit(view, stream):
+            short += total - max(room0, 0)
+            room0 = 0
+    short -= view.tier0_passing
+    for name, holding in _holdings(view) if short > 0 else ():
+        if holding.spare_bytes and short > 0:
+            commands.append(ReturnSpare(name))
+            short -= holding.spare_bytes
+    missing = max(view.tier0_used - view.tier0_target, wanted + view.tier0_used - view.tier0_max)
+    commands += _evictions(view.evict0, Tier.HOT, missing)
+    short -= under_way + sum(n for _, _, n in view.evict0)
+    for name, holding in _holdings(view) if short > 0 else ():
+        if short <= 0:
+            break
+        gain = _gain(view, holding) - holding.spare_bytes
+        if gain > 0:
+            commands.append(Relinquish(name))
+            short -= gain
+    return commands
+
+
+def _holdings(view: View) -> list[tuple[str, Holding]]:
+    """What streams could give back, the least recently appended first, those that wait last."""
+    found = [
+        (bool(stream.blocked_since_s), stream.holding.last_use_ns, stream.name, stream.holding)
+        for stream in view.streams
+        if stream.holding is not None
+    ]
+    return [(name, holding) for _, _, name, holding in sorted(found, key=lambda f: f[:3])]

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import threading
+
 from aof2._core import logfile, seal
 from aof2._core.directory import Directory
 from aof2._core.mapping import MappedSegment
 from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo, PointerInfo
-from aof2.admission import Budget, on_disk
+from aof2.admission import AdmissionGuard, Budget
 from aof2.streamdir import hot_ids, hot_name
+from aof2.tiers.files import TierFiles
 from aof2.types import StreamIdentity
 
 RING_NAME = "landing.ring"
 POINTER_NAME = "current.sealed"
+PAGE_BYTES = 4096
+"""The ring's header page, beside its bytes."""
 
 
-class HotTier:
+class HotTier(TierFiles):
     """Files of tier 0; knows names and sizes, decides nothing.
 
     Attributes:
         sizes: Bytes that each segment file takes on disk, by segment id.
-        ring_bytes: Bytes that the landing ring takes.
     """
 
     def __init__(self, directory: Directory, identity: StreamIdentity, budget: Budget) -> None:
-        self.directory = directory
-        self.sizes: dict[int, int] = {}
-        self.ring_bytes = 0
+        super().__init__(directory, budget)
         self._identity = identity
-        self._budget = budget
+        self._ring: AdmissionGuard | None = None
+        self._next_ring: AdmissionGuard | None = None
+        self._lock = threading.Lock()
 
     @staticmethod
     def name(segment_id: int) -> str:
+        """File name of a segment."""
+        return hot_name(segment_id)
+
+    def file_name(self, segment_id: int) -> str:
         """File name of a segment."""
         return hot_name(segment_id)
 
@@ -39,45 +47,79 @@ class HotTier:
         """Ids of the segment files that are there, ascending."""
         return hot_ids(self.directory)
 
-    def prepare(self, segment_id: int, file_bytes: int, created_ns: int) -> None:
-        """Make the file of the next segment; its bytes must be admitted already."""
+    def prepare(self, segment_id: int, guard: AdmissionGuard, created_ns: int) -> None:
+        """Make the file of the next segment, as large as its claim."""
         logfile.prepare(
             self.directory,
             self.name(segment_id),
             kind="segment",
             stream_uuid=self._identity.uuid,
             file_id=segment_id,
-            file_bytes=file_bytes,
+            file_bytes=guard.bytes,
             created_ns=created_ns,
         )
-        self.sizes[segment_id] = file_bytes
+        self.take(segment_id, guard, guard.bytes)
 
-    def adopt(self, segment_id: int) -> None:
-        """Account for a file that is there already."""
-        self.resize(segment_id, self.directory.size(self.name(segment_id)))
+    # --- the landing ring -----------------------------------------------------------------------
 
-    def resize(self, segment_id: int, file_bytes: int) -> None:
-        """Account for a file's size as it is now, e.g. after the seal cut it."""
-        taken = on_disk(file_bytes)
-        self._budget.charge(taken - self.sizes.get(segment_id, 0))
-        self.sizes[segment_id] = taken
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes that are claimed for the landing ring, and for the one that follows it."""
+        return sum(guard.bytes for guard in (self._ring, self._next_ring) if guard is not None)
 
-    def evict(self, segment_id: int) -> None:
-        """Drop a file's name; who holds a mapping goes on reading."""
-        self.directory.unlink(self.name(segment_id), missing_ok=True)
-        self.forget(segment_id)
+    def claim_ring(self, *ring_bytes: int) -> int:
+        """Claim the first of some sizes that fits for the ring that is made next.
 
-    def forget(self, segment_id: int) -> None:
-        """Account for a file that is not there any more."""
-        self._budget.release(self.sizes.pop(segment_id, 0))
+        Returns:
+            The size, or a larger one that was claimed before; 0 when none fits.
+        """
+        with self._lock:
+            guard = self._next_ring
+            if guard is not None:
+                if guard.bytes - PAGE_BYTES >= min(ring_bytes):
+                    return guard.bytes - PAGE_BYTES
+                guard.drop()
+                self._next_ring = None
+            for size in ring_bytes:
+                guard = self.budget.claim(size + PAGE_BYTES)
+                if guard is not None:
+                    self._next_ring = guard.keep()
+                    return size
+            return 0
 
-    def set_ring(self, ring_bytes: int) -> None:
-        """Account for the landing ring."""
-        self._budget.charge(ring_bytes - self.ring_bytes)
-        self.ring_bytes = ring_bytes
+    def set_ring(self, file_bytes: int) -> None:
+        """The ring's file has this size now, and none is being made; 0: there is no file."""
+        with self._lock:
+            before, following = self._ring, self._next_ring
+            if before is not None and file_bytes == before.bytes:
+                self._next_ring = None
+                if following is not None:
+                    following.drop()
+                return
+            self._ring, self._next_ring = following, None
+            if before is not None:
+                before.drop()
+            if file_bytes == 0:
+                self._ring = None
+                if following is not None:
+                    following.drop()
+                return
+            if self._ring is None:
+                self._ring = self.budget.charge(file_bytes)
+            self._ring.resize(file_bytes)
 
-    def open(self, segment_id: int, ring: RingView | None = None) -> MappedSegment:
-        """Map a segment; `FileNotFoundError` when its name has gone."""
+    def open(
+        self, segment_id: int, ring: RingView | None = None, written: int | None = None
+    ) -> MappedSegment:
+        """Map a segment; `FileNotFoundError` when its name has gone.
+
+        Args:
+            segment_id: Which one.
+            ring: The landing ring, for one that is being written.
+            written: Up to where one that is being written is in its file, while there is no ring.
+        """
+        if written is not None and ring is None:
+            return MappedSegment(self.directory, self.name(segment_id), None, written)
         return MappedSegment(self.directory, self.name(segment_id), ring)
 
     def open_ring(self) -> RingView | None:

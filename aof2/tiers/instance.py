@@ -14,12 +14,12 @@ from aof2._core.writer import SegmentWriter
 from aof2.admission import on_disk
 from aof2.errors import OffsetOutOfRange, SegmentLost, WouldBlockKind
 from aof2.leases import ResidentSegment, SegmentSource
-from aof2.manifest.index import SegmentRow
 from aof2.manifest.log import Manifest
 from aof2.signals import StreamSignals
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
 from aof2.tiers.remote import RemoteSide
+from aof2.tiers.residency import Residency
 from aof2.tiers.tail import ReadonlyTail, Unsealed
 from aof2.tiers.warm import WarmTier
 from aof2.types import SegmentInfo, SegmentState, StreamIdentity, Tier
@@ -30,7 +30,7 @@ OPEN_SEGMENTS_MAX = 16
 """Segments that a stream keeps open for random reads, so that `get` need not open files."""
 
 
-class StreamInstance:
+class StreamInstance(Residency):
     """What is known about one stream's segments, over all tiers.
 
     Attributes:
@@ -39,6 +39,9 @@ class StreamInstance:
         why_no_segment: Asks for a segment that takes a frame of so many bytes, and says what an
             append waits for.
         spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
+        ring_needed: Size of the landing ring's file that an append waits for; 0 when it has one.
+        blocked_since_s: Since when an append waits for either, in monotonic seconds; 0 when none.
+        granted_ns: When what an append had waited for was last made ready for it.
         size_steps: Doublings of the segment size so far.
         remote: The published manifest, and what is to go from tier 2.
         failures: The newest failure of each kind of background work for this stream, oldest first;
@@ -56,12 +59,8 @@ class StreamInstance:
         remote: RemoteSide,
         signals: StreamSignals,
     ) -> None:
-        self.identity = identity
+        super().__init__(identity, manifest, hot, warm, cold, remote)
         self.directory = directory
-        self.manifest = manifest
-        self.hot = hot
-        self.warm = warm
-        self.cold = cold
         self.writer: SegmentWriter | None = None
         self.signals = signals
         self.changed = threading.RLock()
@@ -69,24 +68,18 @@ class StreamInstance:
         self.why_no_segment: Callable[[int], WouldBlockKind] = lambda frame_bytes: (
             WouldBlockKind.ROLLOVER
         )
+        self.ring_needed = 0
+        self.blocked_since_s = 0.0
+        self.granted_ns = 0
         self.spare_id = 0
         self.size_steps = 0
         self.failures: dict[object, BaseException] = {}
-        self.to_compress: set[int] = set()
-        self.to_upload: set[int] = set()
-        self._touched: OrderedDict[int, None] = OrderedDict()
         self._open: OrderedDict[int, ResidentSegment] = OrderedDict()
         self._ring: RingView | None = None
-        self.remote = remote
         self._tail = ReadonlyTail(hot)
         self.owned: list[Directory] = []
         self.closed = False
         self.forked = False
-
-    @property
-    def name(self) -> str:
-        """The stream's name."""
-        return self.identity.name
 
     # --- offsets --------------------------------------------------------------------------------
 
@@ -172,8 +165,8 @@ class StreamInstance:
             FetchFailed, Tier2Unavailable, Tier2Auth: only tier 2 has one, and it cannot be read.
         """
         with self.changed:
-            self._touched[segment_id] = None
-            self._touched.move_to_end(segment_id)
+            for tier in (self.hot, self.warm):
+                tier.budget.order.touch(self.name, segment_id)
             held = self._open.get(segment_id)
             row = self.manifest.index.segments.get(segment_id)
             if held is not None and held.sealed == (row is not None and row.sealed):
@@ -213,9 +206,14 @@ class StreamInstance:
 
     def _open_hot(self, segment_id: int) -> MappedSegment | None:
         row = self.manifest.index.segments.get(segment_id)
-        sealed = row is not None and row.sealed
+        ring, written = None, None
+        if row is None or not row.sealed:
+            # Before the ring: where there is none, all that was appended until here is written out.
+            unsealed = () if self.writer is None else self.unsealed()
+            written = next((u.bytes for u in unsealed if u.segment_id == segment_id), None)
+            ring = self.ring()
         try:
-            return self.hot.open(segment_id, None if sealed else self.ring())
+            return self.hot.open(segment_id, ring, written)
         except FileNotFoundError:
             return None
 
@@ -268,26 +266,6 @@ class StreamInstance:
 
     # --- residency ------------------------------------------------------------------------------
 
-    def residency(self, row: SegmentRow) -> frozenset[Tier]:
-        """Tiers that hold a usable copy: local files are facts, objects are what was recorded."""
-        held = set()
-        if row.segment_id in self.hot.sizes:
-            held.add(Tier.HOT)
-        if row.segment_id in self.warm.sizes and row.compressed is not None:
-            held.add(Tier.WARM)
-        if row.cold is not None:
-            held.add(Tier.COLD)
-        return frozenset(held)
-
-    def _state(self, row: SegmentRow, held: frozenset[Tier]) -> SegmentState:
-        if not held or (self.cold is None and held == {Tier.COLD}):
-            return SegmentState.NEEDS_RECOVERY
-        if Tier.COLD in held:
-            return SegmentState.UPLOADED
-        if Tier.WARM in held:
-            return SegmentState.RESIDENT if Tier.HOT in held else SegmentState.STAGED
-        return SegmentState.SEALED
-
     def infos(self) -> Iterator[SegmentInfo]:
         """The residency map, oldest first."""
         unsealed = self.unsealed()
@@ -317,13 +295,6 @@ class StreamInstance:
                     SegmentState.ACTIVE,
                 )
 
-    def least_recent(self) -> list[int]:
-        """Ids of hot segments, least recently read or sealed first."""
-        with self.changed:
-            touched = list(self._touched)
-            recent = {segment_id: at for at, segment_id in enumerate(touched)}
-        return sorted(self.hot.sizes, key=lambda number: (recent.get(number, -1), number))
-
     def trimmed_copies(self) -> Iterator[tuple[int, Tier]]:
         """Local copies of segments that lie wholly below what was trimmed."""
         index = self.manifest.index
@@ -336,10 +307,16 @@ class StreamInstance:
                     yield segment_id, tier
 
     def forget(self, segment_id: int) -> None:
-        """Drop what was remembered about a segment that is no longer hot."""
+        """Drop what was remembered about a segment, one of whose copies has gone."""
+        self.resort(segment_id)
+        self.drop_open(segment_id)
+
+    def ring_gone(self) -> None:
+        """The landing ring was given back: let go of it, so that its bytes go too."""
         with self.changed:
-            self._touched.pop(segment_id, None)
-            self._open.pop(segment_id, None)
+            self._ring = None
+            for unsealed in self.unsealed():
+                self._open.pop(unsealed.segment_id, None)
 
     @property
     def last_error(self) -> BaseException | None:

@@ -9,13 +9,17 @@ from aof2._core.compressed import CompressedInfo
 from aof2._core.compressed_read import CompressedSegment, open_warm
 from aof2._core.directory import Directory
 from aof2._core.filemap import FileMap
-from aof2.admission import Budget, on_disk
+from aof2.admission import AdmissionGuard, Budget, on_disk
 from aof2.config import Tier1Config
 from aof2.streamdir import warm_ids, warm_name
+from aof2.tiers.files import TierFiles
 from aof2.tiers.hot import HotTier
 
+PIECE_EXTRA_BYTES = 96
+"""Most that a zstd frame takes beside its raw bytes: header, a block's, both table entries."""
 
-class WarmTier:
+
+class WarmTier(TierFiles):
     """Files of tier 1; knows names and sizes, decides nothing.
 
     Attributes:
@@ -23,13 +27,15 @@ class WarmTier:
     """
 
     def __init__(self, directory: Directory, config: Tier1Config, budget: Budget) -> None:
-        self.directory = directory
-        self.sizes: dict[int, int] = {}
+        super().__init__(directory, budget)
         self._config = config
-        self._budget = budget
 
     @staticmethod
     def name(segment_id: int) -> str:
+        """File name of a segment."""
+        return warm_name(segment_id)
+
+    def file_name(self, segment_id: int) -> str:
         """File name of a segment."""
         return warm_name(segment_id)
 
@@ -37,15 +43,20 @@ class WarmTier:
         """Ids of the files that are there, ascending."""
         return warm_ids(self.directory)
 
-    @staticmethod
-    def bound(raw_bytes: int) -> int:
-        """Bytes that the compressed form of a segment can take at most: what is admitted first."""
-        return on_disk(raw_bytes + raw_bytes // 128 + 65536)
+    def bound(self, raw_bytes: int) -> int:
+        """Bytes that the compressed form of a segment can take at most: what is claimed first."""
+        # Two pieces in a row have more than `frame_bytes` together, unless one is the rest of a
+        # long frame: three then. zstd stores a block of up to 128 KiB that does not shrink as it
+        # is, behind 3 bytes.
+        pieces = 3 * (raw_bytes // self._config.frame_bytes + 2)
+        return on_disk(raw_bytes + pieces * PIECE_EXTRA_BYTES + raw_bytes // 32768 + 1024)
 
-    def build(self, segment_id: int, hot: HotTier, stop: Callable[[], bool]) -> CompressedInfo:
+    def build(
+        self, segment_id: int, hot: HotTier, guard: AdmissionGuard, stop: Callable[[], bool]
+    ) -> CompressedInfo:
         """Compress a sealed segment and verify the result by reading it back.
 
-        `bound` bytes must be admitted; what the file does not need of them is given back.
+        `bound` bytes are claimed; what the file does not need of them goes back.
         """
         info = compressed.build(
             hot.directory,
@@ -56,23 +67,8 @@ class WarmTier:
             frame_bytes=self._config.frame_bytes,
             stop=stop,
         )
-        self.sizes[segment_id] = on_disk(info.bytes)
+        self.take(segment_id, guard, info.bytes)
         return info
-
-    def adopt(self, segment_id: int) -> None:
-        """Account for a file that is there and was found good."""
-        size = on_disk(self.directory.size(self.name(segment_id)))
-        self._budget.charge(size - self.sizes.get(segment_id, 0))
-        self.sizes[segment_id] = size
-
-    def evict(self, segment_id: int) -> None:
-        """Drop a file's name; who has it open goes on reading."""
-        self.directory.unlink(self.name(segment_id), missing_ok=True)
-        self.forget(segment_id)
-
-    def forget(self, segment_id: int) -> None:
-        """Account for a file that is not there any more."""
-        self._budget.release(self.sizes.pop(segment_id, 0))
 
     def open(self, segment_id: int, table_bytes: int) -> CompressedSegment:
         """Open a file for reading; `FileNotFoundError` when its name has gone."""

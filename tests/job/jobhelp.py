@@ -127,20 +127,31 @@ class DiskWatch:
         self.tiers = self.rest = 0
 
     def _sample(self) -> None:
+        found = list(self._look())
+        # Only what is still there at the end of the walk was there at one time: while one
+        # directory was looked at, files may have gone from another that was counted before.
+        left = {(inode, path) for inode, path, _ in self._look()}
         tiers = rest = 0
+        for inode, path, n in found:
+            if (inode, path) not in left:
+                continue
+            if os.path.basename(os.path.dirname(path)) in ("segments", "warm"):
+                tiers += n
+            else:
+                rest += n
+        self.tiers, self.rest = max(self.tiers, tiers), max(self.rest, rest)
+
+    def _look(self) -> Iterator[tuple[int, str, int]]:
+        """Inode, path and bytes on disk of every file."""
         for folder, _, names in os.walk(self._root):
-            total = 0
             for name in names:
+                path = os.path.join(folder, name)
                 try:
-                    total += os.stat(os.path.join(folder, name)).st_blocks * 512
+                    found = os.stat(path)
                 except FileNotFoundError:
                     # It was evicted between the two looks.
                     continue
-            if os.path.basename(folder) in ("segments", "warm"):
-                tiers += total
-            else:
-                rest += total
-        self.tiers, self.rest = max(self.tiers, tiers), max(self.rest, rest)
+                yield found.st_ino, path, found.st_blocks * 512
 
     def _run(self) -> None:
         while not self._stop.wait(0.02):

@@ -1,0 +1,60 @@
+"""Files of a local tier: which there are, how many bytes they take, and the claims behind them."""
+
+from __future__ import annotations
+
+from aof2._core.directory import Directory
+from aof2.admission import AdmissionGuard, Budget, on_disk
+
+
+class TierFiles:
+    """What the hot and the warm tier of a stream have in common; decides nothing.
+
+    Attributes:
+        directory: Where the files are.
+        budget: What they are claimed from.
+        sizes: Bytes that each usable file takes on disk, by segment id.
+    """
+
+    def __init__(self, directory: Directory, budget: Budget) -> None:
+        self.directory = directory
+        self.budget = budget
+        self.sizes: dict[int, int] = {}
+        self._guards: dict[int, AdmissionGuard] = {}
+
+    def file_name(self, segment_id: int) -> str:
+        """File name of a segment in this tier."""
+        raise NotImplementedError
+
+    def take(self, segment_id: int, guard: AdmissionGuard, file_bytes: int) -> None:
+        """A file is there now; what it does not need of its claim goes back."""
+        old = self._guards.get(segment_id)
+        self._guards[segment_id] = guard.keep()
+        self.resize(segment_id, file_bytes)
+        if old is not None:
+            old.drop()
+
+    def adopt(self, segment_id: int) -> None:
+        """Account for a file that is there already and was found good."""
+        file_bytes = self.directory.size(self.file_name(segment_id))
+        if segment_id in self._guards:
+            self.resize(segment_id, file_bytes)
+        else:
+            self.take(segment_id, self.budget.charge(0), file_bytes)
+
+    def resize(self, segment_id: int, file_bytes: int) -> None:
+        """Account for a file's size as it is now, e.g. after the seal cut it."""
+        taken = on_disk(file_bytes)
+        self.sizes[segment_id] = taken
+        self._guards[segment_id].resize(taken)
+
+    def evict(self, segment_id: int) -> None:
+        """Drop a file's name; who has it mapped or open goes on reading."""
+        self.directory.unlink(self.file_name(segment_id), missing_ok=True)
+        self.forget(segment_id)
+
+    def forget(self, segment_id: int) -> None:
+        """Account for a file that is not there any more."""
+        self.sizes.pop(segment_id, None)
+        guard = self._guards.pop(segment_id, None)
+        if guard is not None:
+            guard.drop()
