@@ -110,7 +110,8 @@ class Draining:
         """Whether tier 2 still lacks something of a stream; it need not wait for the next regular
         publication."""
         stream.remote.check_ours()
-        behind = bool(stream.to_upload) or stream.remote.is_behind(uploads=True)
+        uploads = bool(stream.to_upload)
+        behind = uploads or stream.remote.is_behind(uploads=uploads)
         if behind and stream.remote.due_s > self._clock.monotonic_s():
             stream.remote.due_s = 0.0
             self._coordinator.kick()
