@@ -66,7 +66,7 @@ def test_a_snapshot_is_what_happened(tmp_path):
     assert found.next_offset == {"s": 4}
     assert (found.local_lag, found.remote_lag) == ({"s": 0}, {"s": 1})
     assert (found.compress_backlog, found.upload_backlog) == (0, 0)
-    assert found.tier2_requests["put"] == 3
+    assert found.tier2_requests["put"] > 3  # The segments, and the manifest that names them.
     assert found.tier2_bytes["put"] > 0
     assert sum(found.tier2_errors.values()) == 0
     assert found.fsync_duration.count >= 4

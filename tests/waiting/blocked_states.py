@@ -201,6 +201,7 @@ STATES: list[tuple[str, Any, tuple[Any, ...], aof2.WouldBlockKind, type[Exceptio
     ("Aof.flush", sync_held, (), KIND.FLUSH, aof2.NotYetDurable),
     ("Aof.wait", sync_held, (1,), KIND.FLUSH, aof2.NotYetDurable),
     ("Aof.wait", upload_held, (0, "remote"), KIND.REMOTE, aof2.NotYetDurable),
+    ("Aof.trim", sync_held, (1,), KIND.FLUSH, aof2.NotYetDurable),
     ("Aof.seal", seal_held, (), KIND.ROLLOVER, aof2.WaitTimeout),
     ("Aof.get", cold_get, (0,), KIND.HYDRATION, aof2.WaitTimeout),
     ("AofReader.read", tail, (), KIND.TAIL, aof2.WaitTimeout),
