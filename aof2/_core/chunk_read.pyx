@@ -278,6 +278,8 @@ cdef class ChunkReader:
         """
         cdef uint64_t at
         self._size = os.fstat(self._fd).st_size
+        if not FRAMES_AT <= self._size <= CHUNK_BYTES_HIGHEST:
+            raise ManifestCorrupt(f"no chunk has {self._size} bytes", path=self.path, position=0)
         at = self._size - sizeof(Footer)
         self.footer = read_footer_fd(self._fd, self.header, at)
         if self.footer is None and self.whole:

@@ -83,3 +83,4 @@ cdef struct ParsedRecord:
     uint16_t text_bytes[TEXTS_MAX]
 
 cdef int parse_record(const char *data, uint64_t n, ParsedRecord *out) except -1
+cdef int check_text(str name, const char *at, uint16_t n) except -1

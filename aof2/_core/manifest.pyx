@@ -174,7 +174,7 @@ def encode(type, uint64_t segment_id, uint64_t offset, **fields):
     return b"".join(parts)
 
 
-cdef int _check_text(str name, const char *at, uint16_t n) except -1:
+cdef int check_text(str name, const char *at, uint16_t n) except -1:
     """`ManifestCorrupt` unless the bytes are UTF-8; plain ASCII is told at a glance."""
     cdef uint16_t i
     for i in range(n):
@@ -236,7 +236,7 @@ cdef int parse_record(const char *data, uint64_t n, ParsedRecord *out) except -1
             raise ManifestCorrupt(
                 f"{_FIELDS[type][i][0]} of a record of type {type} does not fit"
             )
-        _check_text(_FIELDS[type][i][0], data + at, length)
+        check_text(_FIELDS[type][i][0], data + at, length)
         out.texts[texts], out.text_bytes[texts] = data + at, length
         texts += 1
         at += length

@@ -32,6 +32,12 @@ cdef struct Transition:
     int copy_tier
 
 
+# The contiguous prefix of rows that are in tier 2 or trimmed, and where the last of them ends.
+cdef struct ColdPrefix:
+    uint64_t rows
+    uint64_t end
+
+
 cdef class Fold:
     cdef RowStore rows
     cdef Transition table[20][VARIANTS_MAX]
@@ -54,4 +60,5 @@ cdef class Fold:
     cdef bint _is_same_seal(self, ParsedRecord *record, Row *row) noexcept
     cdef uint64_t _newest_epoch(self, uint64_t first, uint64_t stop) except? 0
     cdef uint64_t _base_of_seal(self, ParsedRecord *record, uint64_t at) except? 0
-    cdef int _advance_cold(self) except -1
+    cdef int _find_cold(self, uint64_t gains, uint64_t trimmed, ColdPrefix *found) except -1
+    cdef int _extend_cold(self, uint64_t gains, uint64_t trimmed, ColdPrefix *found) except -1

@@ -12,7 +12,6 @@ from libc.string cimport memcmp
 from aof2._core.manifest cimport (
     LOCAL_EVICTED,
     ParsedRecord,
-
     parse_record,
 )
 from aof2._core.manifest_rows cimport (
@@ -91,7 +90,8 @@ cdef class Fold:
         cdef ParsedRecord record
         cdef Transition *t
         cdef Row *row
-        cdef uint64_t at
+        cdef ColdPrefix cold
+        cdef uint64_t at, trimmed
         cdef uint32_t before
         parse_record(payload, n, &record)
         t = self._transition(&record)
@@ -100,9 +100,11 @@ cdef class Fold:
         elif t.take == TAKE_SEALED:
             self._seal(&record, t, commit)
         elif t.take == TAKE_TRIMMED:
-            if commit and record.words[0] > self.trimmed:
-                self.trimmed = record.words[0]
-                self._advance_cold()
+            trimmed = max(self.trimmed, record.words[0])
+            self._find_cold(self.rows.count, trimmed, &cold)
+            if commit:
+                self.trimmed = trimmed
+                self.cold_rows, self.cold_end = cold.rows, cold.end
         elif t.take != TAKE_STREAM:
             at = self.rows.place_of(record.segment_id)
             if at == self.rows.count or self.rows.at(at).segment_id != record.segment_id:
@@ -110,13 +112,13 @@ cdef class Fold:
             row = self.rows.at(at)
             self._check_flags(&record, t, row.flags)
             self._check_take(&record, t, row)
+            self._find_cold(at if t.sets & ROW_COLD else self.rows.count, self.trimmed, &cold)
             if commit and (t.sets | t.clears or t.take != TAKE_NOTHING):
                 self._take(&record, t, row)
                 before = row.flags
                 row.flags = (before | t.sets) & ~t.clears
                 self.rows.changed(at, before)
-                if at == self.cold_rows and row.flags & ROW_COLD:
-                    self._advance_cold()
+                self.cold_rows, self.cold_end = cold.rows, cold.end
         if commit:
             self.applied += 1
         return 0
@@ -192,12 +194,12 @@ cdef class Fold:
         self._open_at(record, at, &keep)
         if not commit:
             return 0
-        if at < self.rows.count and self.rows.at(at).segment_id == record.segment_id:
+        if (keep == <int64_t> at and at < self.rows.count
+                and self.rows.at(at).segment_id == record.segment_id):
             self.rows.cut(at + 1)
             row = self.rows.at(at)
         else:
             self.rows.cut(keep)
-            self.cold_rows = min(self.cold_rows, self.rows.count)
             row = self.rows.append()
             row.segment_id = record.segment_id
             at = self.rows.count - 1
@@ -218,15 +220,15 @@ cdef class Fold:
             return 0
         before = self.rows.at(at - 1)
         if not before.flags & ROW_SEALED:
-            if base < before.base_offset:
-                self._refuse(record, f"base {base} does not continue segment {before.segment_id}")
-            return 0
-        if base == before.end_offset:
+            if base >= before.base_offset:
+                return 0
+        elif base == before.end_offset:
             return 0
         i = at
         while i > self.cold_rows and self.rows.at(i - 1).base_offset > base:
             i -= 1
-        if (base > before.end_offset or i <= self.cold_rows
+        # Rows further back are sealed, so a base beyond the last is none of theirs.
+        if (i <= self.cold_rows or not self.rows.at(i - 1).flags & ROW_SEALED
                 or self.rows.at(i - 1).base_offset != base
                 or self._newest_epoch(i - 1, at) >= record.words[1]):
             self._refuse(record, f"base {base} does not continue segment {before.segment_id}")
@@ -268,6 +270,7 @@ cdef class Fold:
         cdef uint64_t base = self._base_of_seal(record, at)
         cdef Row *row = NULL if at == self.rows.count else self.rows.at(at)
         cdef Row *other
+        cdef ColdPrefix cold
         cdef uint32_t before
         if row != NULL and row.flags & ROW_SEALED:
             if not self._is_same_seal(record, row):
@@ -283,6 +286,10 @@ cdef class Fold:
             other = self.rows.at(at + 1)
             if end != other.base_offset if other.flags & ROW_SEALED else end > other.base_offset:
                 self._refuse(record, f"end {end}, but the next segment is at {other.base_offset}")
+        cold.rows, cold.end = self.cold_rows, self.cold_end
+        if at == self.cold_rows and end <= self.trimmed:
+            cold.rows, cold.end = at + 1, end
+            self._extend_cold(self.rows.count, self.trimmed, &cold)
         if not commit:
             return 0
         if row == NULL:
@@ -298,19 +305,29 @@ cdef class Fold:
         before = row.flags
         row.flags = (before | t.sets | (ROW_FLUSH_FAILURE if record.words[4] else 0)) & ~t.clears
         self.rows.changed(at, before)
+        self.cold_rows, self.cold_end = cold.rows, cold.end
         return 0
 
-    cdef int _advance_cold(self) except -1:
-        """Move the end of the contiguous prefix that is in tier 2, or trimmed."""
+    cdef int _find_cold(self, uint64_t gains, uint64_t trimmed, ColdPrefix *found) except -1:
+        """Find the contiguous prefix that is in tier 2 or trimmed, once row `gains` is cold.
+
+        It is looked for before anything changes, because looking may fail: a page may be loaded.
+        """
+        found.rows, found.end = self.cold_rows, self.cold_end
+        if gains == self.cold_rows or trimmed > self.trimmed:
+            self._extend_cold(gains, trimmed, found)
+        return 0
+
+    cdef int _extend_cold(self, uint64_t gains, uint64_t trimmed, ColdPrefix *found) except -1:
         cdef Row *row
-        while self.cold_rows < self.rows.count:
-            row = self.rows.at(self.cold_rows)
+        while found.rows < self.rows.count:
+            row = self.rows.at(found.rows)
             if not row.flags & ROW_SEALED or not (
-                row.flags & ROW_COLD or row.end_offset <= self.trimmed
+                row.flags & ROW_COLD or found.rows == gains or row.end_offset <= trimmed
             ):
                 break
-            self.cold_end = row.end_offset
-            self.cold_rows += 1
+            found.end = row.end_offset
+            found.rows += 1
         return 0
 
     # --- look-ups -------------------------------------------------------------------------------
@@ -327,13 +344,13 @@ cdef class Fold:
     def by_id(self, uint64_t segment_id):
         """The row of a segment, None where there is none."""
         cdef uint64_t at = self.rows.place_of(segment_id)
-        if at == self.rows.count or self.rows.at(at).segment_id != segment_id:
+        if at >= self.rows.count or self.rows.at(at).segment_id != segment_id:
             return None
         return make_row(self.rows.at(at))
 
     def place_after(self, uint64_t segment_id):
         """Place of the first row whose id is above; `len` where there is none."""
-        return self.rows.place_of(segment_id + 1)
+        return self.rows.count if segment_id + 1 == 0 else self.rows.place_of(segment_id + 1)
 
     def by_offset(self, uint64_t offset):
         """The row that holds (or, when active, may hold) an offset; None outside of all."""

@@ -67,6 +67,7 @@ cdef class RowStore:
     cdef Row *at(self, uint64_t i) except NULL
     cdef uint64_t page_count(self) noexcept
     cdef int load(self, uint64_t page_no) except -1
+    cdef int _check_entry(self, Row *rows, uint64_t page_no) except -1
     cdef Row *append(self) except NULL
     cdef int cut(self, uint64_t count) except -1
     cdef int64_t place_of(self, uint64_t segment_id) except -1
@@ -80,5 +81,5 @@ cdef class RowStore:
     cdef int take_tail(self, uint64_t n, const char *data, uint64_t size, str path) except -1
 
 cdef uint32_t pending_of(uint32_t flags) noexcept
-cdef object make_row(Row *row)
+cdef object make_row(Row *at)
 cdef void free_rows(Row *rows, uint64_t n) noexcept

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from aof2._core.rowcodec cimport decode_page, decode_rows
+
+from aof2.errors import ManifestCorrupt
 
 
 class WarmCopy(NamedTuple):
@@ -87,15 +89,19 @@ class SegmentRow(NamedTuple):
         return self.compressed is not None and not self.warm_present
 
 
-cdef object make_row(Row *row):
+cdef object make_row(Row *at):
+    # Making a tuple may let another thread run, and change the row: all is copied before.
+    cdef Row copy = at[0]
+    cdef Row *row = &copy
     cdef uint32_t flags = row.flags
     key = compressed = cold = None
+    etag = ""
     if flags & ROW_KEY:
         key = row.texts[:row.key_bytes].decode("utf-8")
+        etag = row.texts[row.key_bytes:row.key_bytes + row.etag_bytes].decode("utf-8")
     if flags & ROW_COMPRESSED:
         compressed = WarmCopy(row.bytes, row.table_bytes, row.crc64, row.raw_crc64)
     if flags & ROW_COLD:
-        etag = row.texts[row.key_bytes:row.key_bytes + row.etag_bytes].decode("utf-8")
         cold = ColdCopy(key, row.bytes, row.crc64, etag, row.table_bytes)
     return SegmentRow(
         row.segment_id,
@@ -182,6 +188,7 @@ cdef class RowStore:
             raise MemoryError("a page of the index")
         try:
             decode_page(rows, page_no, number, self.stream_uuid, data)
+            self._check_entry(rows, page_no)
         except BaseException:
             free_rows(rows, PAGE_ROWS)
             raise
@@ -189,6 +196,24 @@ cdef class RowStore:
             self.pages[page_no].rows = rows
         else:
             free_rows(rows, PAGE_ROWS)
+        return 0
+
+    cdef int _check_entry(self, Row *rows, uint64_t page_no) except -1:
+        """`ManifestCorrupt` unless a page's rows are what the snapshot's head says about them."""
+        cdef Page *page = &self.pages[page_no]
+        cdef uint32_t pending[PENDING_COUNT]
+        cdef uint64_t i
+        cdef int kind
+        if page.rows != NULL:
+            return 0
+        memset(pending, 0, sizeof(pending))
+        for i in range(PAGE_ROWS):
+            for kind in range(PENDING_COUNT):
+                pending[kind] += pending_of(rows[i].flags) >> kind & 1
+        if (memcmp(pending, page.pending, sizeof(pending)) != 0
+                or rows[0].segment_id != page.first_id or rows[0].base_offset != page.first_base):
+            raise ManifestCorrupt("an index page is not what the head of its snapshot says",
+                                  path=f"index page {page_no} of snapshot {page.number}")
         return 0
 
     cdef Row *append(self) except NULL:
@@ -251,6 +276,9 @@ cdef class RowStore:
             return -1
         p = low - 1
         self.at(p * PAGE_ROWS)
+        if p >= self.page_count():
+            # Another thread cut the rows while the page was loaded.
+            return self._last_at_most(value, by_id)
         rows = self.pages[p].rows
         low, high = 0, min(<uint64_t> PAGE_ROWS, self.count - p * PAGE_ROWS)
         while low < high:

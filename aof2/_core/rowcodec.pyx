@@ -10,7 +10,18 @@ from libc.string cimport memcmp, memcpy, memset
 
 from aof2._core.checksum cimport crc64
 from aof2._core.layout cimport PageHeader, RowImage, pad8
-from aof2._core.manifest_rows cimport PAGE_ROWS, ROW_KNOWN, Row
+from aof2._core.manifest cimport TEXT_BYTES_MAX, check_text
+from aof2._core.manifest_rows cimport (
+    PAGE_ROWS,
+    ROW_COLD,
+    ROW_COMPRESSED,
+    ROW_DELETE_QUEUED,
+    ROW_KEY,
+    ROW_KNOWN,
+    ROW_SEALED,
+    ROW_WARM,
+    Row,
+)
 
 from aof2.errors import ManifestCorrupt, VersionTooNew
 
@@ -36,6 +47,22 @@ cdef void _from_image(RowImage *image, Row *row) noexcept:
     row.crc64, row.raw_crc64 = image.crc64, image.raw_crc64
     row.recency, row.flags = image.recency, image.flags
     row.key_bytes, row.etag_bytes = image.key_bytes, image.etag_bytes
+
+
+cdef bint _is_possible(RowImage *image) noexcept:
+    """Whether records can have led to such a row."""
+    cdef uint32_t flags = image.flags
+    if not flags & ROW_SEALED:
+        return flags == 0 and image.end_offset == 0 and image.key_bytes + image.etag_bytes == 0
+    return (
+        flags < ROW_KNOWN
+        and image.end_offset > image.base_offset
+        and (flags & ROW_KEY != 0) == (image.key_bytes != 0)
+        and image.key_bytes <= TEXT_BYTES_MAX and image.etag_bytes <= TEXT_BYTES_MAX
+        and (flags & ROW_COLD or not image.etag_bytes)
+        and (flags & ROW_COMPRESSED or not flags & (ROW_WARM | ROW_COLD))
+        and (flags & ROW_KEY or not flags & (ROW_COLD | ROW_DELETE_QUEUED))
+    )
 
 
 cdef bytes encode_rows(Row *rows, uint64_t n):
@@ -66,14 +93,18 @@ cdef int decode_rows(Row *rows, uint64_t n, const char *data, uint64_t size, str
         memcpy(&image, data + at, sizeof(image))
         at += sizeof(image)
         texts = image.key_bytes + image.etag_bytes
-        if size - at < pad8(texts) or image.flags >= ROW_KNOWN:
+        if (size - at < pad8(texts) or not _is_possible(&image)
+                or i and (image.segment_id <= rows[i - 1].segment_id
+                          or image.base_offset < rows[i - 1].base_offset)):
             raise ManifestCorrupt("a row of a snapshot is impossible", path=path, position=at)
-        _from_image(&image, rows + i)
+        check_text("key", data + at, image.key_bytes)
+        check_text("etag", data + at + image.key_bytes, image.etag_bytes)
         if texts:
             rows[i].texts = <char *> malloc(texts)
             if rows[i].texts == NULL:
                 raise MemoryError("a key of the index")
             memcpy(rows[i].texts, data + at, texts)
+        _from_image(&image, rows + i)
         at += pad8(texts)
     if at != size:
         raise ManifestCorrupt("a snapshot has more bytes than rows", path=path, position=at)

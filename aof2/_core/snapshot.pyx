@@ -129,9 +129,17 @@ cdef int _read_header(bytes data, bytes stream_uuid, str path, SnapshotHeader *o
     if stream_uuid is not None and (<char *> out.stream_uuid)[:16] != stream_uuid:
         raise ManifestCorrupt("the snapshot belongs to another stream", path=path, position=0)
     if (out.tail_rows >= PAGE_ROWS or out.number == 0
-            or out.page_count > (len(data) - sizeof(SnapshotHeader)) // sizeof(PageEntry)
+            or out.page_count > (len(data) - sizeof(SnapshotHeader) - 8) // sizeof(PageEntry)
             or out.cold_rows > out.page_count * PAGE_ROWS + out.tail_rows):
         raise ManifestCorrupt("the head of a snapshot is impossible", path=path, position=0)
+    return 0
+
+
+cdef int _check_entry(SnapshotHeader *header, PageEntry *entry, str path) except -1:
+    # A page without a number would be one that only memory has.
+    if not 0 < entry.number <= header.number:
+        raise ManifestCorrupt("the head of a snapshot names an impossible page", path=path,
+                              position=sizeof(SnapshotHeader))
     return 0
 
 
@@ -148,6 +156,7 @@ def read_head(bytes data not None, *, bytes stream_uuid not None, str path not N
     _read_header(data, stream_uuid, path, &header)
     for p in range(header.page_count):
         memcpy(&entry, <const char *> data + sizeof(header) + p * sizeof(entry), sizeof(entry))
+        _check_entry(&header, &entry, path)
         pages.append(PageRef(p, entry.number, entry.bytes, entry.crc64))
     return HeadInfo(
         header.number, header.epoch, (<char *> header.root_id)[:16], header.created_ns,
@@ -175,6 +184,7 @@ def restore(Fold fold not None, bytes data not None, loader, *, str path not Non
     fold.rows.stream_uuid = (<char *> header.stream_uuid)[:16]
     for p in range(header.page_count):
         memcpy(&entry, <const char *> data + at, sizeof(entry))
+        _check_entry(&header, &entry, path)
         at += sizeof(entry)
         page = &fold.rows.pages[p]
         page.first_id, page.first_base = entry.first_id, entry.first_base
