@@ -81,7 +81,7 @@ class ChunkFiles:
 
     def keep_prepared(self, chunk_id: int) -> None:
         """Prepare a chunk unless one is there that can begin as it is."""
-        if not self.directory.exists(chunk_name(chunk_id)) or not self._is_pristine(chunk_id):
+        if not self.exists(chunk_id) or not self._is_pristine(chunk_id):
             self.prepare(chunk_id)
 
     def _is_pristine(self, chunk_id: int) -> bool:
@@ -136,6 +136,10 @@ class ChunkFiles:
             start.previous_end_offset,
             start.previous_chain_crc,
         )
+
+    def exists(self, chunk_id: int) -> bool:
+        """Whether there is a chunk of that number."""
+        return self.directory.exists(chunk_name(chunk_id))
 
     def ids(self) -> list[int]:
         """Numbers of the chunks, ascending; prepared ones are among them."""

@@ -159,6 +159,7 @@ class Manifest(SealedPart):
         try:
             replay.run()
             self._raise_epoch(replay)
+            self._first = self._files.ids()[0]
             if not self.readonly:
                 mended = mend(self._files, replay, quarantine)
                 self._writer, self._end = mended.writer, mended.end

@@ -31,6 +31,9 @@ class SealedPart:
         self._files = files
         self._snapshots = SnapshotKeeper(files, snapshot_chunks)
         self._end = ChainPoint()
+        # The lowest chunk as of the open. A directory that changes is not listed where a number
+        # must be right: a listing may leave an entry out, or have it twice.
+        self._first = 0
 
     @property
     def identity(self) -> StreamIdentity:
@@ -39,7 +42,7 @@ class SealedPart:
 
     def sealed_chunks(self, after: int) -> list[int]:
         """Numbers of the sealed chunks behind `after`, ascending."""
-        return [n for n in self._files.ids() if after < n <= self._end.chunk_id]
+        return list(range(after + 1, self._end.chunk_id + 1))
 
     def read_chunk(self, chunk_id: int) -> bytes:
         """The bytes of a sealed chunk."""
@@ -53,13 +56,15 @@ class SealedPart:
         if end.is_root:
             return self.chain_root() == chunk_id
         known = [self._end, *(ChainPoint(*head.covers) for head in self._snapshots.heads)]
-        if chunk_id < self._end.chunk_id and chunk_id + 1 in self._files.ids():
+        if chunk_id < self._end.chunk_id and self._files.exists(chunk_id + 1):
             known.append(self._files.previous_of(chunk_id + 1) or ChainPoint())
         return end in known
 
     def chain_root(self) -> int | None:
         """Number of the chunk that the log begins with; None once that was removed."""
-        first = self._files.ids()[0]
+        first = self._first
+        if not self._files.exists(first):
+            return None
         previous = self._files.previous_of(first)
         return first if previous is not None and previous.is_root else None
 
