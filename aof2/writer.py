@@ -12,7 +12,7 @@ from aof2.coordinator.context import RING_BYTES_MIN, Context
 from aof2.coordinator.planner import who_frees
 from aof2.coordinator.runtime import Coordinator
 from aof2.coordinator.view import View
-from aof2.errors import ConfigError, StorageFull, WouldBlock, WouldBlockKind
+from aof2.errors import ConfigError, DurabilityLost, StorageFull, WouldBlock, WouldBlockKind
 from aof2.recovery import Recovered
 from aof2.tiers.hot import PAGE_BYTES
 from aof2.tiers.instance import StreamInstance
@@ -125,6 +125,13 @@ class WriterHost:
         if not stream.blocked_since_s:
             stream.blocked_since_s = self._clock.monotonic_s()
         self._coordinator.kick()
+        if stream.manifest.is_lost:
+            raise DurabilityLost(
+                "a sync of the manifest failed, so no segment can be sealed any more; every record "
+                "that was acknowledged is safe: look at the device, then reopen the stream",
+                stream=stream.name,
+                path=stream.directory.path,
+            )
         if stream.manifest.stalled is not None:
             return WouldBlockKind.FLUSH
         failures = list(stream.failures.values())

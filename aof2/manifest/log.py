@@ -194,6 +194,11 @@ class Manifest(SealedPart):
         self._files.identity = dataclasses.replace(self.identity, epoch=epoch)
 
     @property
+    def is_lost(self) -> bool:
+        """True once a sync has failed: nothing can be recorded any more."""
+        return self._writer is not None and bool(self._writer.failure)
+
+    @property
     def appended_count(self) -> int:
         """Records in the manifest; the offset that the next one gets."""
         return self.index.applied if self.readonly else self._appended
