@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import aof2
 from aof2 import ManifestInspector
@@ -22,21 +23,38 @@ from aof2.root import Root
 from aof2.types import StreamIdentity
 
 COUNT = 600
-SMALL = aof2.AofManagerConfig(
-    segment=aof2.SegmentConfig(segment_bytes_max=64 << 10),
-    tier0=aof2.Tier0Config(bytes_max=512 << 10),
-    tier1=aof2.Tier1Config(bytes_max=256 << 10),
-    manifest=aof2.ManifestConfig(chunk_bytes=16 << 10),
-)
+
+
+def config(snapshot_chunks: int, **manifest: Any) -> aof2.AofManagerConfig:
+    """Small tiers and chunks, so that a short stream has many."""
+    return aof2.AofManagerConfig(
+        segment=aof2.SegmentConfig(segment_bytes_max=64 << 10),
+        tier0=aof2.Tier0Config(bytes_max=512 << 10),
+        tier1=aof2.Tier1Config(bytes_max=256 << 10),
+        manifest=aof2.ManifestConfig(
+            chunk_bytes=16 << 10, snapshot_chunks=snapshot_chunks, **manifest
+        ),
+    )
+
+
+SMALL = config(1000)
+"""Takes no snapshot, so that every chunk counts."""
+PRUNED = config(2)
+"""Snapshots soon make most chunks unnecessary."""
 
 
 def payload(n: int) -> bytes:
     return b"%06d" % n * (20 + n % 90)
 
 
-def written(root: Path, tier2: Path | None, count: int = COUNT) -> None:
+def written(
+    root: Path,
+    tier2: Path | None,
+    count: int = COUNT,
+    chosen: aof2.AofManagerConfig = SMALL,
+) -> None:
     """A closed stream `orders`: many segments, several chunks, its newest segment not sealed."""
-    with aof2.open(root, tier2=tier2, config=SMALL) as manager:
+    with aof2.open(root, tier2=tier2, config=chosen) as manager:
         log = manager.stream("orders")
         for n in range(count):
             log.append(payload(n))
@@ -62,8 +80,9 @@ def publish(root: Path, tier2: Path, *, root_id: bytes | None = None, take: int 
         known = 0 if head is None else head.epoch
         epoch = claim(store, identity, hint=known, nonce=bytes([known] * 16), claimed_ns=1)
         publisher = Publisher.begin(store, identity, epoch, head)
-        sealed = [c for c in ManifestInspector(root, "orders").chunks() if c.state == "sealed"]
-        for chunk in sealed[:take]:
+        with ManifestInspector(root, "orders") as inspector:
+            sealed = [c for c in inspector.chunks() if c.state == "sealed"]
+        for chunk in [c for c in sealed if c.chunk_id >= publisher.next_chunk][:take]:
             publisher.publish_chunk(Path(chunk.path).read_bytes())
         publisher.confirm()
         publisher.write_head()
@@ -134,8 +153,10 @@ def foreign(root: Path) -> None:
     aside.mkdir()
     directory = Directory(str(aside))
     other = StreamIdentity("other", "other-00000000", bytes(16), bytes(16), 1)
+    Manifest.create(directory, other, chunk_bytes=16 << 10)
     manifest = Manifest.open(directory, other, chunk_bytes=16 << 10)
     manifest.close()
+    directory.close()
     shutil.copy(aside / chunk_name(1), chunks(root)[1])
 
 

@@ -177,8 +177,10 @@ def test_a_hole_is_refused_with_its_offsets(stream):
 
 
 def test_a_forgotten_tier_2_is_noticed(cold):
-    """Goal: what only the bucket holds is not given up. Method: repair without naming it."""
+    """Goal: what only the bucket holds is not given up. Method: repair without naming it, with one
+    segment only there."""
     root, tier2 = cold
+    min(place(root, "warm").glob("*.zst")).unlink()
     flip_middle(root)
     with pytest.raises(SegmentLost):
         aof2.repair(root, "orders", config=SMALL)
