@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from aof2._core.chunk_read import ABSENT, SEALED
 from aof2._core.directory import Directory
 from aof2.config import Tier2Config
 from aof2.errors import CorruptionError, FormatError, ManifestCorrupt, StreamNotFound
-from aof2.manifest.chunks import chunk_ids, chunk_name
+from aof2.manifest.chunks import ChainPoint, chunk_ids, chunk_name
 from aof2.manifest.chunkview import CORRUPT, ChunkInfo, ChunkView, InspectedRecord, view_chunk
 from aof2.manifest.findings import (
     ERROR,
@@ -23,8 +24,12 @@ from aof2.manifest.findings import (
 from aof2.manifest.index import Index
 from aof2.manifest.mirror import MIRROR_NAME, differences, read_mirror
 from aof2.manifest.rebuild import manifest_directory
+from aof2.manifest.snapshot import Loaded, head_name, load, snapshot_numbers
 from aof2.objectstore import ObjectStore, open_tier2
 from aof2.streamdir import read_identity, stream_directory
+
+NOTHING = dataclasses.astuple(ChainPoint())
+"""What the first chunk of a manifest continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,31 @@ class ManifestInspector:
 
     def snapshots(self) -> list[SnapshotInfo]:
         """The snapshots of the index that are there, newest first."""
-        return []
+        return [info for info, _ in self._snapshots()]
+
+    def _snapshots(self) -> Iterator[tuple[SnapshotInfo, Loaded | None]]:
+        """Each snapshot, newest first; with its index where it is good."""
+        for number in snapshot_numbers(self._manifest):
+            name = head_name(number)
+            path = self._manifest.join(name)
+            try:
+                size = self._manifest.size(name)
+                loaded = load(self._manifest, self.identity, number)
+            except FileNotFoundError:
+                continue  # A live writer removes snapshots that newer ones replace.
+            except (CorruptionError, FormatError) as error:
+                yield SnapshotInfo(number, path, size, problem=error.message), None
+                continue
+            head = loaded.head
+            info = SnapshotInfo(
+                number,
+                path,
+                size + sum(page.bytes for page in head.pages),
+                head.covers[0],
+                head.applied,
+                head.created_ns,
+            )
+            yield info, loaded
 
     def records(self, segment: int | None = None) -> Iterator[InspectedRecord]:
         """Every record that can be read, in order, with its place.
@@ -142,7 +171,8 @@ class ManifestInspector:
         Args:
             segment: Only those about this segment; None: all.
 
-        Behind a damaged place of a chunk, the next chunk is the next that is read.
+        Behind a damaged place of a chunk, the next chunk is the next that is read. Records of
+        chunks that snapshots made unnecessary are gone: the first that is there need not be 0.
         """
         for view in self._views():
             for record in view.records:
@@ -177,8 +207,10 @@ class ManifestInspector:
         return found
 
     def _check(self, parity: bool) -> list[Finding]:
-        fold = _Fold()
+        snapshots = list(self._snapshots())
+        fold = _Fold([loaded for _, loaded in snapshots if loaded is not None])
         found = list(fold.take(self._views()))
+        found += [Finding(ERROR, s.path, s.problem) for s, _ in snapshots if s.problem is not None]
         if fold.last is None:
             found.append(Finding(ERROR, self._manifest.path, "there is no chunk"))
         elif fold.last.state == SEALED:
@@ -201,10 +233,10 @@ class ManifestInspector:
             beside = [Finding(WARNING, f.place, f.text, f.chunk_id, f.segment_id) for f in beside]
         found += beside
         if parity:
-            found += self._check_parity()
+            found += self._check_parity([loaded for _, loaded in self._snapshots() if loaded])
         return found
 
-    def _check_parity(self) -> Iterator[Finding]:
+    def _check_parity(self, snapshots: list[Loaded]) -> Iterator[Finding]:
         place = self._manifest.join(MIRROR_NAME)
         try:
             mirror = read_mirror(self._manifest)
@@ -216,15 +248,24 @@ class ManifestInspector:
                 ERROR, place, "there is no JSON copy: manifest.log_only was never false at a close"
             )
             return
-        fold = _Fold(stop=int(mirror["records"]))
+        fold = _Fold(snapshots, stop=int(mirror["records"]))
         for _ in fold.take(self._views()):
             pass
+        if fold.index.applied > int(mirror["records"]):
+            text = "the JSON copy is older than every good snapshot: it cannot be compared"
+            yield Finding(WARNING, place, text)
+            return
         for line in differences(mirror, fold.index):
             yield Finding(ERROR, place, line)
 
 
 class _Fold:
     """Folds records as far as sense allows, and says where the chain is broken.
+
+    Args:
+        snapshots: The good ones, newest first. The oldest is where to begin, where the chunks from
+            the beginning on are not there any more.
+        stop: Take so many records of the manifest only.
 
     Attributes:
         index: What the records said.
@@ -233,8 +274,10 @@ class _Fold:
         broken: True once something was missing or damaged.
     """
 
-    def __init__(self, stop: int | None = None) -> None:
+    def __init__(self, snapshots: list[Loaded], stop: int | None = None) -> None:
         self.index = Index()
+        self._oldest = snapshots[-1] if snapshots else None
+        self._covers = ChainPoint()
         self.last: ChunkInfo | None = None
         self.sealed: set[int] = set()
         self.broken = False
@@ -243,8 +286,11 @@ class _Fold:
     def take(self, views: Iterable[ChunkView]) -> Iterator[Finding]:
         """Take all chunks in, ascending."""
         for view in views:
+            if self.last is None and view.info.previous != NOTHING and self._oldest is not None:
+                self.index, self._covers = self._oldest.index, self._oldest.covers
             yield from self._check_chunk(view.info)
-            yield from self._check_records(view)
+            if view.info.chunk_id > self._covers.chunk_id:
+                yield from self._check_records(view)
             self.last = view.info
             if view.info.state == SEALED:
                 self.sealed.add(view.info.chunk_id)
@@ -255,7 +301,7 @@ class _Fold:
         return Finding(ERROR, place, text, chunk_id=info.chunk_id)
 
     def _check_chunk(self, info: ChunkInfo) -> Iterator[Finding]:
-        before = self.last
+        before, covered = self.last, self._covers.chunk_id
         if info.problem is not None:
             yield self._break(info, info.problem, info.position)
         elif info.state == "torn":
@@ -270,12 +316,20 @@ class _Fold:
                 info,
                 f"chunks {before.chunk_id + 1} to {info.chunk_id - 1} before it are missing",
             )
+        elif before is None and covered and info.chunk_id > covered + 1:
+            yield self._break(
+                info,
+                f"chunks {covered + 1} to {info.chunk_id - 1}, behind the oldest good snapshot, "
+                "are missing",
+            )
         elif info.state not in (ABSENT, CORRUPT):
             yield from self._check_link(info, before)
 
     def _check_link(self, info: ChunkInfo, before: ChunkInfo | None) -> Iterator[Finding]:
         if before is None:
-            if info.previous != (0, 0, 0, 0):
+            covers = dataclasses.astuple(self._covers)
+            # What a chunk within the covered part continues is gone, and nothing misses it.
+            if info.chunk_id > self._covers.chunk_id and info.previous != covers:
                 yield self._break(info, "it continues a chunk that is missing", 0)
         elif before.state not in (SEALED, CORRUPT):
             yield self._break(

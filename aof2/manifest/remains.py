@@ -12,10 +12,12 @@ from aof2.manifest.bucket import BucketKeys
 from aof2.manifest.chunks import chunk_ids, chunk_name
 from aof2.manifest.chunkview import ChunkView, InspectedRecord, view_chunk
 from aof2.manifest.facts import Record
+from aof2.manifest.index import SegmentRow
 from aof2.manifest.notes import Claim, get_note
 from aof2.manifest.published import find_end, read_hint
 from aof2.manifest.rebuild import ASIDE, manifest_directory, remove_aside
 from aof2.manifest.restore import read_chain
+from aof2.manifest.snapshot import newest
 from aof2.objectstore import ObjectStore
 from aof2.types import StreamIdentity
 
@@ -68,12 +70,14 @@ def read_remains(stream: Directory, identity: StreamIdentity, store: ObjectStore
         views += _published(stream, store, identity, remains)
     records = [record for view in views for record in view.records]
     trims = [r.fields["before_offset"] for r in records if r.type == RecordType.TRIMMED.name]
-    remains.trimmed = max(trims, default=0)
-    remains.epoch = max((view.info.epoch or 0 for view in views), default=0)
-    remains.first_offset = _first_offset(records, remains.trimmed)
+    _take_snapshot(stream, identity, remains)
+    remains.trimmed = max([remains.trimmed, *trims])
+    remains.epoch = max([remains.epoch, *(view.info.epoch or 0 for view in views)])
+    first_offset = _first_offset(records, remains.trimmed)
+    remains.first_offset = min(remains.first_offset, first_offset)
     seals = [r for r in records if r.type == RecordType.SEAL_SEGMENT.name]
     last = max(seals, key=lambda r: r.offset, default=None)
-    if last is not None:
+    if last is not None and last.offset >= remains.sealed_offset:
         remains.sealed_offset, remains.last_id = last.offset, last.segment_id
         remains.last = _opened_and_sealed(records, last)
     for record in records:
@@ -94,6 +98,46 @@ def _local(stream: Directory, identity: StreamIdentity) -> Iterator[ChunkView]:
                 yield view
     finally:
         manifest.close()
+
+
+def _take_snapshot(stream: Directory, identity: StreamIdentity, remains: Remains) -> None:
+    """What the newest good snapshot says: the chunks that it covers may be gone."""
+    try:
+        manifest = manifest_directory(stream)
+    except FileNotFoundError:
+        return
+    try:
+        loaded, _ = newest(manifest, identity)
+        if loaded is None:
+            return
+        index, remains.epoch = loaded.index, loaded.head.epoch
+        remains.trimmed = index.trimmed
+        for row in index.rows():
+            if row.cold is not None:
+                remains.keys[row.segment_id] = row.cold.key
+            if row.end_offset is not None and row.end_offset > index.trimmed:
+                remains.first_offset = min(remains.first_offset, row.base_offset)
+        last = index.last_sealed()
+        if last is not None and last.end_offset is not None:
+            remains.sealed_offset, remains.last_id = last.end_offset, last.segment_id
+            remains.last = _records_of_row(last, last.end_offset)
+    finally:
+        manifest.close()
+
+
+def _records_of_row(row: SegmentRow, end_offset: int) -> tuple[Record, ...]:
+    opened = {"base_offset": row.base_offset, "epoch": row.epoch}
+    sealed = {
+        "durable_bytes": row.raw_bytes,
+        "segment_crc64": row.segment_crc64,
+        "ext_id": row.ext_id,
+        "coordinator_watermark": row.coordinator_watermark,
+        "flush_failure": row.flush_failure,
+    }
+    return (
+        (RecordType.SEGMENT_OPENED, row.segment_id, row.base_offset, opened),
+        (RecordType.SEAL_SEGMENT, row.segment_id, end_offset, sealed),
+    )
 
 
 def _check_ours(store: ObjectStore, identity: StreamIdentity, remains: Remains) -> None:

@@ -27,7 +27,7 @@ def stream(tmp_path):
 
 
 def chunk(root):
-    return next(root.glob("orders-*/manifest/*.mlog"))
+    return min(root.glob("orders-*/manifest/*.mlog"))
 
 
 def damage(root):
