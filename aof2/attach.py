@@ -66,6 +66,8 @@ def attach(
         remote = RemoteSide(manifest, records)
         if store is not None and not readonly:
             remote.publication = Publication(store, manifest, records, clock)
+        elif not readonly:
+            remote.keep_unpublished()
         instance = StreamInstance(
             identity,
             directory,

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 
 from aof2._core.directory import Directory
+from aof2._core.manifest import RecordType
 from aof2._core.snapshot import read_head
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
@@ -16,6 +17,7 @@ from aof2.manifest.generation import agree_on_uuid
 from aof2.manifest.log import Manifest
 from aof2.manifest.publish import Publisher
 from aof2.manifest.published import Hint, read_hint
+from aof2.manifest.remembered import Remembered, write_remembered
 from aof2.manifest.restore import Chain, read_chain
 from aof2.manifest.snapshot import head_name, page_name
 from aof2.objectstore import ObjectStore
@@ -99,7 +101,11 @@ class Creation:
         def fill(directory: Directory) -> None:
             chain = self._download(directory, store, identity, hint, epoch)
             self._begin(directory, identity, 1 if chain.end is None else chain.end.next_chunk)
-            made.append(Publisher.begin(store, identity, epoch, chain.end))
+            remote_offset = self._give_up_unpublished(directory, identity, epoch)
+            publisher = Publisher.begin(store, identity, epoch, chain.end)
+            published = Remembered(epoch, publisher.next_chunk - 1, remote_offset)
+            write_remembered(directory, published)
+            made.append(publisher)
 
         self._root.create_stream(identity, fill)
         LOGGER.warning(
@@ -145,3 +151,51 @@ class Creation:
             directory.create(chunk_name(chunk.chunk_id), chunk.data)
         directory.sync()
         return chain
+
+    def _give_up_unpublished(
+        self, directory: Directory, identity: StreamIdentity, epoch: int
+    ) -> int:
+        """End the history where tier 2 has no more of it; says where that is.
+
+        What the writer before us sealed and did not bring to tier 2 was lost with its root. The
+        segment that is opened there, under our epoch, says so for good.
+        """
+        manifest = Manifest.open(
+            directory,
+            dataclasses.replace(identity, epoch=epoch),
+            time=self._clock.source,
+            chunk_bytes=self._config.manifest.chunk_bytes,
+        )
+        try:
+            index = manifest.index
+            end, last, sealed = index.cold_end, index.last(), index.last_sealed()
+            sealed_end = 0 if sealed is None else sealed.end_offset or 0
+            following = max(end, index.trimmed)
+            if following == sealed_end:
+                return following
+            LOGGER.error(
+                "offsets from %d on of stream %s were never in tier 2 and are lost with the root "
+                "that had them",
+                following,
+                identity.name,
+                extra={"event": "takeover_lost", "stream": identity.name},
+            )
+            # One that was opened and never sealed gives its place.
+            number = 1 if last is None else last.segment_id + last.sealed
+            manifest.append(RecordType.SEGMENT_OPENED, number, end, base_offset=end, epoch=epoch)
+            if following > end:
+                # Nothing is left below what was trimmed, and no offset there is used again.
+                manifest.append(
+                    RecordType.SEAL_SEGMENT,
+                    number,
+                    following,
+                    durable_bytes=0,
+                    segment_crc64=0,
+                    ext_id=0,
+                    coordinator_watermark=0,
+                    flush_failure=0,
+                )
+            manifest.flush()
+            return following
+        finally:
+            manifest.close()

@@ -96,6 +96,9 @@ class Draining:
         """Nothing of these kinds is under way, and no segment waits for one of them."""
         self._check_open()
         self._coordinator.check_alive()
+        if Upload in wanted:
+            for stream in self._instances.values():
+                stream.remote.check_ours()
         if not self._coordinator.is_settled(lambda command: isinstance(command, wanted)):
             return False
         for stream in self._instances.values():
@@ -109,7 +112,6 @@ class Draining:
     def _is_behind(self, stream: StreamInstance) -> bool:
         """Whether tier 2 still lacks something of a stream; it need not wait for the next regular
         publication."""
-        stream.remote.check_ours()
         uploads = bool(stream.to_upload)
         behind = uploads or stream.remote.is_behind(uploads=uploads)
         if behind and stream.remote.due_s > self._clock.monotonic_s():

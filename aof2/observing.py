@@ -151,6 +151,10 @@ class Observing:
                     "at the device, then reopen the root"
                 )
                 reasons.append(HealthReason("durability_lost", text))
+            publication = stream.remote.publication
+            if publication is not None and publication.fenced is not None:
+                text = f"stream {stream.name}: {publication.fenced}"
+                reasons.append(HealthReason("fenced", text))
         return reasons
 
     def _what_is_degraded(self) -> list[HealthReason]:

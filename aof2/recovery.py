@@ -89,8 +89,6 @@ class Recovery:
             for name in directory.names():
                 if name.startswith(".tmp-"):
                     directory.unlink(name)
-        if self._takeover:
-            self._give_up_unpublished()
         ids = self._hot.ids()
         unsealed = [segment_id for segment_id in ids if not self._take_sealed(segment_id)]
         self._set_previous()
@@ -100,7 +98,10 @@ class Recovery:
         self._check_pointer()
         stream.manifest.flush()
         newest = stream.manifest.index.last()
-        last_ids = [*ids, 0 if newest is None else newest.segment_id]
+        last_ids = [*ids, 0]
+        if newest is not None:
+            # The place of one that was opened and never sealed is taken by the next.
+            last_ids.append(newest.segment_id - (0 if newest.sealed else 1))
         report = RecoveryReport(
             clean=found.clean,
             records=found.next_offset - stream.first_offset,
@@ -118,36 +119,7 @@ class Recovery:
                 report.truncated_bytes,
                 extra={"event": "recovered", "stream": stream.name},
             )
-        return Recovered(
-            report, found.next_offset, found.previous, found.resume, max(last_ids)
-        )
-
-    def _give_up_unpublished(self) -> None:
-        """After a takeover, end the history where tier 2 has no more of it.
-
-        What the writer before us sealed and did not bring to tier 2 was lost with its root. The
-        segment that is opened there, under our epoch, says so for good.
-        """
-        stream, index = self._stream, self._stream.manifest.index
-        end, last = index.cold_end, index.last()
-        if last is None or not last.sealed or (last.end_offset or 0) <= end:
-            return
-        LOGGER.error(
-            "offsets %d to %d of stream %s were never in tier 2 and are lost with the root that "
-            "had them",
-            end,
-            last.end_offset,
-            stream.name,
-            extra={"event": "takeover_lost", "stream": stream.name},
-        )
-        stream.manifest.append(
-            RecordType.SEGMENT_OPENED,
-            last.segment_id + 1,
-            end,
-            base_offset=end,
-            epoch=stream.identity.epoch,
-        )
-        stream.manifest.flush()
+        return Recovered(report, found.next_offset, found.previous, found.resume, max(last_ids))
 
     # --- sealed segments ------------------------------------------------------------------------
 
@@ -297,9 +269,7 @@ class Recovery:
                 offset=self._found.next_offset,
             )
 
-    def _check_evidence(
-        self, segment_id: int, found: Scan, later: list[tuple[int, Scan]]
-    ) -> None:
+    def _check_evidence(self, segment_id: int, found: Scan, later: list[tuple[int, Scan]]) -> None:
         """Refuse to cut where something shows that a flush covered more than what is valid.
 
         Witnesses: confirmation slots, the durable positions that valid frames claim, the pointer,

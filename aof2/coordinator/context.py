@@ -63,12 +63,15 @@ class Context:
         # A wall clock that goes back makes it younger, never older than it is.
         return 0.0 if active is None else max(0.0, (self.clock.now_ns() - active[1]) * 1e-9)
 
-    def next_due_s(self) -> float | None:
-        """When work is due that nothing else will tell of, in monotonic seconds; None: none is."""
-        now_s, limit_s = self.clock.monotonic_s(), self.config.segment_age_s
+    def next_due_s(self, now_s: float) -> float | None:
+        """When work is due that nothing else will tell of, in monotonic seconds; None: none is.
+
+        What was due at `now_s`, when the view was not taken yet, is planned already.
+        """
+        limit_s = self.config.segment_age_s
         times = []
         for stream in list(self.streams.values()):
-            times.append(stream.remote.next_due_s(uploads=bool(stream.to_upload)))
+            times.append(stream.remote.next_due_s(now_s, uploads=bool(stream.to_upload)))
             age_s = self.segment_age_s(stream)
             # One that is over its age already is planned; its end has everything planned again.
             young = limit_s is not None and age_s < limit_s

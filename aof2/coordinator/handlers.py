@@ -86,6 +86,9 @@ def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> 
 def handle_compress(command: Compress, stream: StreamInstance, ctx: Context) -> None:
     """Build the warm file, verified by reading it back, then record it."""
     row = stream.manifest.index.segments.get(command.segment)
+    if row is not None and stream.remote.is_trimmed(row):
+        stream.resort(command.segment)
+        return
     present = command.segment in stream.warm.sizes
     if row is None or row.cold is not None or (present and row.compressed is not None):
         stream.resort(command.segment)
@@ -125,8 +128,26 @@ def handle_compress(command: Compress, stream: StreamInstance, ctx: Context) -> 
 
 def handle_upload(command: Upload, stream: StreamInstance, ctx: Context) -> None:
     """Store the warm file's bytes as an object, then record it."""
+    remote = stream.remote
+    remote.uploading.add(command.segment)
+    try:
+        _upload(command, stream)
+    finally:
+        row = stream.manifest.index.segments.get(command.segment)
+        if row is not None:
+            # It may have been trimmed while the request was under way.
+            remote.note_delete(row)
+        remote.uploading.discard(command.segment)
+
+
+def _upload(command: Upload, stream: StreamInstance) -> None:
     row = stream.manifest.index.segments.get(command.segment)
     if row is None or row.cold is not None or row.compressed is None or stream.cold is None:
+        stream.resort(command.segment)
+        return
+    if not stream.remote.is_ours:
+        return  # Planned before another writer replaced us.
+    if stream.remote.is_trimmed(row):
         stream.resort(command.segment)
         return
     key, at = row.upload_key, row.base_offset
@@ -137,9 +158,7 @@ def handle_upload(command: Upload, stream: StreamInstance, ctx: Context) -> None
         _record(stream, RecordType.UPLOAD_STARTED, command.segment, at, key=key)
         stream.manifest.flush()
     try:
-        info = stream.cold.upload(
-            key, stream.warm.contents(command.segment), row.compressed.crc64
-        )
+        info = stream.cold.upload(key, stream.warm.contents(command.segment), row.compressed.crc64)
     except Exception as error:
         stream.to_upload.postpone(command.segment)
         _record(stream, RecordType.UPLOAD_FAILED, command.segment, at, key=key, reason=str(error))

@@ -74,9 +74,11 @@ def handle_delete(command: Delete, stream: StreamInstance, ctx: Context) -> None
     if row is None or key is None or publication is None or cold is None:
         remote.deletes.pop(command.segment, None)
         return
+    if not remote.is_ours or command.segment in remote.uploading:
+        return
     if not row.delete_queued:
         _record(RecordType.TIER2_DELETE_QUEUED, row, key, stream)
-    step = remote.deletes[command.segment]
+    step = remote.deletes.get(command.segment, DeleteStep())
     if step.records == 0:
         # The decision is in the log by now; after a restart nobody knows where exactly.
         step = DeleteStep(records=manifest.appended_count)
@@ -87,7 +89,11 @@ def handle_delete(command: Delete, stream: StreamInstance, ctx: Context) -> None
             step.records, ctx.clock.monotonic_s() + ctx.config.retention.delete_grace_s
         )
     elif ctx.clock.monotonic_s() >= step.due_s:
-        publication.assert_not_fenced()
+        try:
+            publication.assert_not_fenced()
+        except Fenced as error:
+            _fence(stream, error)
+            return
         cold.delete(key)
         _record(RecordType.TIER2_DELETED, row, key, stream)
         remote.deletes.pop(command.segment, None)

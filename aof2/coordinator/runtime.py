@@ -212,7 +212,7 @@ class Coordinator:
         if self._kicked:
             self._kicked = False
             commands = planner.plan(self.context.view())
-            self._due_s = self.context.next_due_s()
+            self._due_s = self.context.next_due_s(now_s)
             if sum(self._queue.put(command, now_s) for command in commands):
                 self._wake.notify_all()
 

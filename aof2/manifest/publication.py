@@ -107,15 +107,17 @@ class Publication:
             publisher.publish_chunk(self._manifest.read_chunk(chunk_id))
         fresh = self._publish_snapshot(publisher)
         confirmed = publisher.confirm()
-        self.remote_offset = max(self.remote_offset, sealed.cold_end)
-        self.published_records = confirmed.previous.end_offset
+        remote_offset = max(self.remote_offset, sealed.cold_end)
         self._manifest.published_chunk = confirmed.next_chunk - 1
+        # Remembered before it is told to anybody: the next open says no less.
+        self._remember(publisher.epoch, confirmed.next_chunk - 1, remote_offset)
+        self.published_records = confirmed.previous.end_offset
+        self.remote_offset = remote_offset
         if fresh:
             publisher.write_head()
-        write_remembered(
-            self._directory,
-            Remembered(publisher.epoch, confirmed.next_chunk - 1, self.remote_offset),
-        )
+
+    def _remember(self, epoch: int, chunk_id: int, remote_offset: int) -> None:
+        write_remembered(self._directory, Remembered(epoch, chunk_id, remote_offset))
 
     def _claim(self) -> Publisher:
         manifest, store = self._manifest, self._store
@@ -136,6 +138,9 @@ class Publication:
         if after is None and root is None:
             # The beginning is in snapshots only, so they come before the first chunk.
             after = self._covered_by_snapshot()
+        # From here on an open without a tier 2 keeps the chunks that continue what is there.
+        published = 0 if after is None else after.next_chunk - 1
+        self._remember(self.epoch, published, self.remote_offset)
         publisher = Publisher.begin(store, identity, epoch, after, root=None if after else root)
         manifest.adopt_epoch(epoch)
         self._publisher, self.epoch = publisher, epoch

@@ -135,7 +135,7 @@ def read_chain(
     chain = Chain(store, identity, start, route)
     keys = BucketKeys(identity)
     tried = 0
-    for number, epoch in _candidates(store, identity, hint):
+    for number, epoch in _candidates(store, identity, hint, route):
         key = keys.snapshot(number, epoch)
         if key in skip:
             continue
@@ -154,13 +154,17 @@ def read_chain(
     return chain
 
 
-def _candidates(store: ObjectStore, identity: StreamIdentity, hint: Hint) -> Iterator[Numbered]:
+def _candidates(
+    store: ObjectStore, identity: StreamIdentity, hint: Hint, route: Route
+) -> Iterator[Numbered]:
     """Snapshots, the newest first; without a listing as long as HEAD's is good."""
     named = None if hint.head is None else hint.head.snapshot
     if hint.listing is None:
-        if named is None:
+        if named is not None:
+            yield named
+        elif route.begins():
             return
-        yield named
+        # Else the beginning is in snapshots only, and HEAD is older than the first of them.
     listing = hint.listing or BucketKeys(identity).list_manifest(store)
     yield from (entry for entry in reversed(listing.snapshots) if hint.listing or entry != named)
 

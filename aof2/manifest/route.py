@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from aof2.errors import ManifestCorrupt
 from aof2.manifest.bucket import BucketKeys
+from aof2.manifest.chunks import ChainPoint
 from aof2.manifest.notes import Start, get_note
 from aof2.objectstore import ObjectStore
 from aof2.types import StreamIdentity
@@ -65,6 +66,12 @@ class Route:
         while self._back():
             pass
         return self._legs[-1].first_chunk
+
+    def begins(self) -> bool:
+        """Whether the first chunk of the chain is the first of the stream, not just of tier 2."""
+        self.root()
+        start = self._legs[-1].start
+        return start is None or start.previous == ChainPoint()
 
     def end_of(self, epoch: int) -> int | None:
         """First chunk number that does not belong to an epoch any more.

@@ -270,7 +270,7 @@ class StreamInstance(Residency):
         """The residency map, oldest first."""
         unsealed = self.unsealed()
         for row in self.manifest.index.rows():
-            if not row.sealed or row.end_offset is None:
+            if not row.sealed or row.end_offset is None or self.remote.is_trimmed(row):
                 continue
             held = self.residency(row)
             yield SegmentInfo(

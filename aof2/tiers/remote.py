@@ -33,6 +33,7 @@ class RemoteSide:
         asked: True when somebody waits for a publication.
         due_s: The earliest time of the next publication, in monotonic seconds.
         deletes: Segments below what was trimmed whose object is still to be deleted.
+        uploading: Segments whose upload is under way; nothing would delete what it leaves.
     """
 
     def __init__(self, manifest: Manifest, directory: Directory) -> None:
@@ -40,8 +41,10 @@ class RemoteSide:
         self.asked = False
         self.due_s = 0.0
         self.deletes: dict[int, DeleteStep] = {}
+        self.uploading: set[int] = set()
         self._manifest = manifest
         self._directory = directory
+        self._noted = 0
 
     @property
     def offset(self) -> int:
@@ -81,11 +84,22 @@ class RemoteSide:
         """Find the segments below what was trimmed whose object is still there."""
         if self._manifest.index.trimmed == 0:
             return
-        for row in self._manifest.index.rows():
+        for row in self._manifest.index.rows(self._noted):
             if not self.is_trimmed(row):
                 break
-            if row.upload_key is not None or row.cold is not None:
-                self.deletes.setdefault(row.segment_id, DeleteStep())
+            self.note_delete(row)
+            self._noted += 1
+
+    def note_delete(self, row: SegmentRow) -> None:
+        """Have a segment's object deleted, if it is trimmed and there may be one."""
+        if self.is_trimmed(row) and (row.upload_key is not None or row.cold is not None):
+            self.deletes.setdefault(row.segment_id, DeleteStep())
+
+    def keep_unpublished(self) -> None:
+        """Without a tier 2 for now: keep what one that the stream had before does not have yet."""
+        known = read_remembered(self._directory)
+        if known is not None:
+            self._manifest.published_chunk = known.chunk_id
 
     def is_trimmed(self, row: SegmentRow) -> bool:
         """Whether a segment lies wholly below what was trimmed."""
@@ -98,14 +112,18 @@ class RemoteSide:
             return []
         return [
             segment_id
-            for segment_id, step in self.deletes.items()
+            for segment_id, step in list(self.deletes.items())
             if step.records <= publication.published_records
             and (step.due_s is None or step.due_s <= now_s)
+            and segment_id not in self.uploading
         ]
 
-    def next_due_s(self, *, uploads: bool) -> float | None:
+    def next_due_s(self, now_s: float, *, uploads: bool) -> float | None:
         """When something will be due that is not due yet; None: nothing will by itself."""
-        times = [step.due_s for step in self.deletes.values() if step.due_s is not None]
+        times = []
+        if self.is_ours:
+            steps = list(self.deletes.values())
+            times += [step.due_s for step in steps if step.due_s is not None]
         if self.is_behind(uploads=uploads):
             times.append(self.due_s)
-        return min(times, default=None)
+        return min((time_s for time_s in times if time_s > now_s), default=None)
