@@ -66,7 +66,7 @@ for _request in REQUESTS:
 
 
 class SteppedClock(Clock):
-    """A clock whose monotonic time moves only when it is told; pauses after failures are none."""
+    """A clock whose monotonic time moves only when it is told; pauses after failures are short."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class SteppedClock(Clock):
         return self.now_s
 
     def jitter(self, seconds: float) -> float:
-        return 0.0
+        return 0.05
 
 
 def config(*, interval_s: float = 0.01, grace_s: float = 0.0, **more: Any) -> aof2.AofManagerConfig:

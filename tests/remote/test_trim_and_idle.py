@@ -1,0 +1,197 @@
+"""Objects that go after their grace, streams that get a tier 2 late, and streams that do nothing."""
+
+from __future__ import annotations
+
+import pytest
+from remotehelp import WatchedStore, append, check_agree, fill, opened, payloads, settle
+
+import aof2
+
+
+def test_objects_go_after_publication_and_grace_across_restarts(tmp_path, monkeypatch):
+    """Goal: local copies go at once, objects later. Method: trim, step the clock, restart before
+    the grace is over, which then begins anew."""
+    store = WatchedStore()
+    with opened(monkeypatch, tmp_path / "r", store, grace_s=60.0) as manager:
+        log = manager.stream("s")
+        records = fill(log, 4)
+        settle(manager)
+        log.trim(7)
+        settle(manager)
+        assert len(store.named("/seg/")) == 4
+        assert [info.base_offset for info in log.segments()] == [6, 9]
+        held = {*log._instance.hot.sizes, *log._instance.warm.sizes}
+        assert held == {3, 4}
+        settle(manager, 50.0)
+        assert len(store.named("/seg/")) == 4
+    with opened(monkeypatch, tmp_path / "r", store, grace_s=60.0) as manager:
+        log = manager.stream("s")
+        assert log.first_offset == 7
+        for offset in (0, 6):
+            with pytest.raises(aof2.OffsetOutOfRange):
+                log.get(offset)
+        assert payloads(log) == records[7:]
+        settle(manager, 30.0)
+        assert len(store.named("/seg/")) == 4
+        settle(manager, 80.0)
+        assert len(store.named("/seg/")) == 2
+        check_agree(log, store)
+        log.trim(3)
+        assert log.first_offset == 7
+        with pytest.raises(aof2.OffsetOutOfRange):
+            log.trim(13)
+    with opened(monkeypatch, tmp_path / "again", store) as manager:
+        log = manager.stream("s")
+        assert payloads(log) == records[7:]
+        settle(manager, 10.0)
+        assert len(store.named("/seg/")) == 2
+        check_agree(log, store)
+
+
+def test_what_is_trimmed_before_its_upload_stops_nothing(tmp_path, monkeypatch):
+    """Goal: trimmed work ends. Method: trim sealed and unsealed records while uploads fail; the
+    watermark goes on and a drain returns."""
+    store = WatchedStore()
+
+    def refuse(request: str, key: str) -> None:
+        if request == "put" and "/seg/" in key:
+            raise aof2.UploadFailed("planned failure", path=key)
+
+    with opened(monkeypatch, tmp_path / "r", store) as manager:
+        log = manager.stream("s")
+        store.before = refuse
+        fill(log, 2)
+        settle(manager)
+        append(log, b"unsealed")
+        log.trim(7)
+        log._instance.writer.end_segment()
+        settle(manager)
+        store.before = lambda request, key: None
+        records = fill(log, 1)
+        settle(manager, 100.0)
+        assert log.watermarks.remote == 10
+        manager.drain("remote", timeout=5)
+        assert payloads(log) == records
+        assert len(store.named("/seg/")) == 1
+        check_agree(log, store)
+
+
+def test_an_upload_that_a_trim_overtakes_leaves_no_object(tmp_path, monkeypatch):
+    """Goal: no object without a row. Method: trim while the request is under way."""
+    store = WatchedStore()
+    with opened(monkeypatch, tmp_path / "r", store) as manager:
+        log = manager.stream("s")
+
+        def overtake(request: str, key: str) -> None:
+            if request == "put" and "/seg/" in key:
+                log.trim(3)
+
+        store.before = overtake
+        fill(log, 1)
+        settle(manager, 50.0)
+        assert store.named("/seg/") == []
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["once", "local again"])
+def test_a_stream_that_lived_locally_is_restored_from_tier_2(tmp_path, monkeypatch, between):
+    """Goal: tier 2 may come late, and go for a while. Method: many snapshots, so that the first
+    chunks are gone; then tier 2; then, perhaps, without it and with it again; then a lost root."""
+    store, root, records = WatchedStore(), tmp_path / "r", []
+    for tier2 in [None, store, *([None, store] if between else [])]:
+        with opened(monkeypatch, root, tier2, snapshot_chunks=1) as manager:
+            log = manager.stream("s")
+            for _ in range(30):
+                records += fill(log, 1)
+                log._instance.manifest.seal_chunk()
+                settle(manager, rounds=2)
+            if tier2 is None:
+                continue
+            settle(manager)
+            assert log.watermarks.remote == len(records)
+    with opened(monkeypatch, tmp_path / "again", store) as manager:
+        log = manager.stream("s")
+        assert log.recovery.takeover
+        assert payloads(log) == records
+
+
+def test_a_head_older_than_the_first_snapshot_is_enough(tmp_path, monkeypatch):
+    """Goal: HEAD may trail. Method: a stream whose beginning is in snapshots only; every HEAD
+    after the first is lost."""
+    store, root, records = WatchedStore(), tmp_path / "r", []
+    with opened(monkeypatch, root, None, snapshot_chunks=1) as manager:
+        log = manager.stream("s")
+        for _ in range(6):
+            records += fill(log, 1)
+            log._instance.manifest.seal_chunk()
+            settle(manager, rounds=2)
+    heads = []
+
+    def only_first(request: str, key: str) -> None:
+        if key.endswith("/HEAD") and request == "replace":
+            heads.append(key)
+            if len(heads) > 1:
+                raise aof2.UploadFailed("planned failure", path=key)
+
+    with opened(monkeypatch, root, store) as manager:
+        log = manager.stream("s")
+        store.before = only_first
+        settle(manager)
+        settle(manager)
+        told = log.watermarks.remote
+        assert told == len(records)
+        store.before = lambda request, key: None
+    with opened(monkeypatch, tmp_path / "again", store) as manager:
+        assert payloads(manager.stream("s")) == records
+
+
+def test_an_idle_stream_asks_and_plans_nothing(tmp_path, monkeypatch):
+    """Goal: idle means no request and no CPU. Method: a settled stream for an hour of a stepped
+    clock; and one whose publication fails is not due again before its pause is over."""
+    store = WatchedStore()
+    with opened(monkeypatch, tmp_path / "r", store) as manager:
+        log = manager.stream("s")
+        fill(log, 2)
+        settle(manager)
+        calls = len(store.calls)
+        settle(manager, 3600.0, rounds=100)
+        assert len(store.calls) == calls
+        now_s = manager._clock.monotonic_s()
+        assert manager._coordinator._wait_s(now_s) is None
+
+        def refuse(request: str, key: str) -> None:
+            if key.endswith(".mlog"):
+                raise aof2.UploadFailed("planned failure", path=key)
+
+        monkeypatch.setattr(manager._clock, "jitter", lambda seconds: 500.0)
+        store.before = refuse
+        fill(log, 1)
+        settle(manager, 10.0)
+        now_s = manager._clock.monotonic_s()
+        wait_s = manager._coordinator._wait_s(now_s)
+        assert wait_s is not None
+        assert wait_s > 100
+
+
+def test_publications_are_bounded_and_a_drain_does_not_wait(tmp_path, monkeypatch):
+    """Goal: `publish_interval_s`. Method: ten segments within one interval are one publication; a
+    drain publishes at once."""
+    store = WatchedStore()
+    with opened(monkeypatch, tmp_path / "r", store, interval_s=100.0) as manager:
+        log = manager.stream("s")
+        fill(log, 1)
+        settle(manager, 0.0)
+        chunks = len(store.named(".mlog"))
+        for _ in range(10):
+            fill(log, 1)
+            settle(manager, 1.0)
+        assert len(store.named(".mlog")) == chunks
+        assert log.watermarks.remote == 0
+        settle(manager, 100.0)
+        assert len(store.named(".mlog")) == chunks + 1
+        assert log.watermarks.remote == 33
+        fill(log, 1)
+        with pytest.raises(aof2.WouldBlock):
+            manager.drain_nowait("remote")
+        manager._coordinator.poll()
+        manager.drain_nowait("remote")
+        assert log.watermarks.remote == 36
