@@ -1,4 +1,4 @@
-"""Objects that go after their grace, streams that get a tier 2 late, and streams that do nothing."""
+"""Objects that go after their grace, streams that get a tier 2 late, and idle streams."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 from remotehelp import WatchedStore, append, check_agree, fill, opened, payloads, settle
 
 import aof2
+from aof2._core.manifest import RecordType as T
+from aof2.manifest.log import Manifest
 
 
 def test_objects_go_after_publication_and_grace_across_restarts(tmp_path, monkeypatch):
@@ -173,21 +175,25 @@ def test_an_idle_stream_asks_and_plans_nothing(tmp_path, monkeypatch):
 
 
 def test_publications_are_bounded_and_a_drain_does_not_wait(tmp_path, monkeypatch):
-    """Goal: `publish_interval_s`. Method: ten segments within one interval are one publication; a
-    drain publishes at once."""
+    """Goal: `publish_interval_s`. Method: ten segments within one interval are one publication,
+    told by its look for a higher claim; a drain publishes at once."""
     store = WatchedStore()
+
+    def looks() -> int:
+        return sum(key.endswith("/epoch/00000000000000000002") for _, key in store.calls)
+
     with opened(monkeypatch, tmp_path / "r", store, interval_s=100.0) as manager:
         log = manager.stream("s")
         fill(log, 1)
         settle(manager, 0.0)
-        chunks = len(store.named(".mlog"))
+        before = looks()
         for _ in range(10):
             fill(log, 1)
             settle(manager, 1.0)
-        assert len(store.named(".mlog")) == chunks
+        assert looks() == before
         assert log.watermarks.remote == 0
         settle(manager, 100.0)
-        assert len(store.named(".mlog")) == chunks + 1
+        assert looks() == before + 1
         assert log.watermarks.remote == 33
         fill(log, 1)
         with pytest.raises(aof2.WouldBlock):
@@ -195,3 +201,46 @@ def test_publications_are_bounded_and_a_drain_does_not_wait(tmp_path, monkeypatc
         manager._coordinator.poll()
         manager.drain_nowait("remote")
         assert log.watermarks.remote == 36
+
+
+def test_restoring_many_segments_takes_few_requests(tmp_path, monkeypatch):
+    """Goal: requests do not grow with the history. Method: 10,000 segments as records, published;
+    then a restore is counted."""
+    store, root = WatchedStore(), tmp_path / "r"
+    with opened(monkeypatch, root, store) as manager:
+        manifest = manager.stream("s")._instance.manifest
+        for segment_id in range(1, 10_001):
+            add_segment(manifest, segment_id)
+            if manifest.snapshot_due:
+                manifest.write_snapshot()
+        manifest.seal_chunk()
+        manifest._snapshots.capture(manifest.index, manifest._end)
+        manifest.write_snapshot()
+        settle(manager)
+    store.calls.clear()
+    with opened(monkeypatch, tmp_path / "again", store) as manager:
+        log = manager.stream("s")
+        assert log.next_offset == log.watermarks.remote == 30_000
+    counts = store.counts()
+    reads = [call for call in store.calls if call[0] in ("get", "head", "list")]
+    pages = [key for _, key in reads if key.endswith(".page")]
+    # The listing of the name, HEAD, the claim, the snapshot, the end of the chain, the look.
+    assert len(reads) - len(pages) <= 8
+    assert len(pages) == 2
+    assert counts["list"] == 1
+    assert counts["put"] + counts["replace"] <= 3
+
+
+def add_segment(manifest: Manifest, segment_id: int) -> None:
+    """The records of a segment that is in tier 2 only."""
+    base, end = (segment_id - 1) * 3, segment_id * 3
+    key = f"s/seg/00/{base:020d}"
+    manifest.append(T.SEGMENT_OPENED, segment_id, base, base_offset=base, epoch=1)
+    seal = {"durable_bytes": 65536, "segment_crc64": segment_id, "ext_id": 0}
+    seal |= {"coordinator_watermark": 0, "flush_failure": 0}
+    manifest.append(T.SEAL_SEGMENT, segment_id, end, **seal)
+    sizes = {"bytes": 9000, "table_bytes": 200, "crc64": segment_id, "raw_crc64": segment_id}
+    manifest.append(T.COMPRESSION_DONE, segment_id, base, **sizes)
+    manifest.append(T.UPLOAD_STARTED, segment_id, base, key=key)
+    uploaded = {"key": key, "size": 9000, "crc64": segment_id, "etag": "0"}
+    manifest.append(T.UPLOAD_DONE, segment_id, base, **uploaded)
