@@ -326,8 +326,6 @@ class Manifest(SealedPart):
         """Let what is written from now on carry another writer epoch."""
         with self._sync_lock, self._lock:
             writer, files = self._active(), self._files
-            if files.identity.epoch == epoch:
-                return
             files.identity = dataclasses.replace(files.identity, epoch=epoch)
             if writer.records:
                 self._rotate(writer)

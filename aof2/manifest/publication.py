@@ -53,7 +53,8 @@ class Publication:
     def adopt(self, publisher: Publisher) -> None:
         """Go on under a claim that was made already, by a takeover."""
         with self._lock:
-            self._manifest.adopt_epoch(publisher.epoch)
+            if self._manifest.identity.epoch != publisher.epoch:
+                self._manifest.adopt_epoch(publisher.epoch)
             self._publisher, self.epoch = publisher, publisher.epoch
             self.remote_offset = self._manifest.index.cold_end
             self.published_records = publisher.confirmed.previous.end_offset
