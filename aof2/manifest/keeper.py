@@ -27,11 +27,14 @@ class SnapshotKeeper:
         self.pending: tuple[int, Capture] | None = None
         self._files = files
         self._every_chunks = every_chunks
+        self._last_number = 0
 
     def load(self) -> tuple[snapshot.Loaded | None, int]:
         """Choose the snapshot to open with; also says how many damaged ones were passed over."""
         directory, identity = self._files.directory, self._files.identity
         loaded, damaged = snapshot.newest(directory, identity)
+        # A number is used once, also one whose snapshot is damaged: it may be published.
+        self._last_number = max(snapshot.snapshot_numbers(directory), default=0)
         if loaded is None:
             return None, damaged
         self.heads = [loaded.head]
@@ -56,7 +59,8 @@ class SnapshotKeeper:
 
     def capture(self, index: Index, end: ChainPoint) -> None:
         """Capture the index where it is exactly what the chunks up to `end` say."""
-        number = self.heads[0].number + 1 if self.heads else 1
+        self._last_number += 1
+        number = self._last_number
         identity = self._files.identity
         self.pending = number, capture(
             index.fold,
