@@ -86,7 +86,8 @@ def fenced(epoch: int, key: str) -> Fenced:
     """The error for a writer that another one has replaced."""
     return Fenced(
         f"another writer took the stream over with epoch {epoch}; nothing more is published from "
-        "here. Stop this writer, or set its unpublished tail aside with repair --adopt-remote",
+        "here. Stop this writer; to go on here, move the stream's directory aside and open the "
+        "root again",
         epoch=epoch,
         path=key,
     )

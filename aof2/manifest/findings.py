@@ -43,10 +43,15 @@ class Finding:
     segment_id: int | None = None
 
 
-def check_files(rows: list[SegmentRow], hot: Directory, warm: Directory) -> Iterator[Finding]:
-    """Compare what the records say of local copies with the files."""
+def check_files(
+    rows: list[SegmentRow], trimmed: int, hot: Directory, warm: Directory
+) -> Iterator[Finding]:
+    """Compare what the records say of local copies with the files.
+
+    Copies of segments that lie wholly below what was trimmed go without a record of their own.
+    """
     for row in rows:
-        if not row.sealed:
+        if row.end_offset is None or row.end_offset <= trimmed:
             continue
         expected = []
         if not row.hot_evicted:

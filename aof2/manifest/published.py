@@ -151,8 +151,9 @@ def check_lineage(
     if not local_has(head.next_chunk if root else head.previous.chunk_id, head.previous):
         raise Fenced(
             f"the stream in tier 2 went on without this root: chunk {head.next_chunk - 1} of epoch "
-            f"{head.epoch} is not in the local manifest. Nothing was uploaded or deleted; set the "
-            "unpublished tail aside with repair --adopt-remote",
+            f"{head.epoch} is not in the local manifest. Nothing was uploaded or deleted. To go on "
+            "here, move the stream's directory aside and open the root again: it takes over what "
+            "is published",
             epoch=head.epoch,
             path=BucketKeys(identity).start(head.epoch),
         )
