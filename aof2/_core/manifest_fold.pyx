@@ -16,6 +16,7 @@ from aof2._core.manifest cimport (
 )
 from aof2._core.manifest_rows cimport (
     PENDING_COUNT,
+    PENDING_DELETE,
     ROW_COLD,
     ROW_FLUSH_FAILURE,
     ROW_KEY,
@@ -95,6 +96,8 @@ cdef class Fold:
         cdef uint32_t before
         parse_record(payload, n, &record)
         t = self._transition(&record)
+        if record.segment_id == 0 and t.take in (TAKE_OPENED, TAKE_SEALED):
+            self._refuse(&record, "no segment has this number")
         if t.take == TAKE_OPENED:
             self._open(&record, t, commit)
         elif t.take == TAKE_SEALED:
@@ -377,12 +380,11 @@ cdef class Fold:
     def pending(self, int kind):
         """Ids of the segments with some work pending, ascending.
 
-        Args:
-            kind: 0: to compress, 1: to upload, 2: to delete, 3: to fetch.
-
-        Only pages that hold some are looked at.
+        The kinds are 0: to compress, 1: to upload, 2: to delete, 3: to fetch.
+        Pages without any are passed over. What was trimmed needs nothing but its deletion.
         """
         cdef uint64_t p, i
+        cdef Row *row
         cdef list found = []
         if not 0 <= kind < PENDING_COUNT:
             raise ValueError(f"no kind of work is {kind}")
@@ -390,6 +392,8 @@ cdef class Fold:
             if self.rows.pages[p].pending[kind] == 0:
                 continue
             for i in range(p * 4096, min(self.rows.count, (p + 1) * 4096)):
-                if pending_of(self.rows.at(i).flags) >> kind & 1:
-                    found.append(self.rows.at(i).segment_id)
+                row = self.rows.at(i)
+                needed = kind == PENDING_DELETE or row.end_offset > self.trimmed
+                if needed and pending_of(row.flags) >> kind & 1:
+                    found.append(row.segment_id)
         return found

@@ -291,7 +291,9 @@ cdef class RowStore:
 
     cdef int64_t place_of(self, uint64_t segment_id) except -1:
         """Place of the first row whose id is not below; the count, where there is none."""
-        return 0 if segment_id == 0 else self._last_at_most(segment_id - 1, True) + 1
+        # A known row is looked up by its own id, so that no page but its own is loaded.
+        cdef int64_t at = self._last_at_most(segment_id, True)
+        return at if at >= 0 and self.at(at).segment_id == segment_id else at + 1
 
     cdef int64_t place_of_offset(self, uint64_t offset) except -2:
         """Place of the last row that begins at or before an offset, -1: there is none."""

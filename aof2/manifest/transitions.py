@@ -60,7 +60,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         T.TIER2_DELETED,
         needs=SEALED | KEY | DELETE_QUEUED,
-        clears=COLD | KEY | DELETE_QUEUED,
+        clears=COLD | KEY | DELETE_QUEUED | NEEDS_FETCH,
         take=TAKES["NO_KEY"],
     ),
     Transition(T.TRIMMED, take=TAKES["TRIMMED"]),

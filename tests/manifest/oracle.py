@@ -64,6 +64,7 @@ class Oracle:
             self.cold_rows, self.cold_end = self.cold_rows + 1, end
 
     def _open(self, segment_id: int, base: int, epoch: int) -> None:
+        need(segment_id)
         before = [r for r in self.rows if r["segment_id"] < segment_id]
         need(not any(r["sealed"] for r in self.rows[len(before) :]))
         if before:
@@ -101,7 +102,7 @@ class Oracle:
             need(at == len(self.rows))
             need(before is None or before["sealed"])
             row = empty_row(segment_id) | {"base_offset": before["end_offset"] if before else 0}
-        need(end > row["base_offset"])
+        need(segment_id and end > row["base_offset"])
         need(not (before and before["sealed"]) or before["end_offset"] == row["base_offset"])
         if at + 1 < len(self.rows):
             after = self.rows[at + 1]
@@ -147,7 +148,8 @@ class Oracle:
 
     def _tier2_deleted(self, row: Row, fields: dict[str, Any]) -> Row:
         need(fields["key"] and fields["key"] == row["upload_key"] and row["delete_queued"])
-        return {"cold": None, "upload_key": None, "delete_queued": False}
+        gone = {"cold": None, "upload_key": None}
+        return gone | {"delete_queued": False, "needs_fetch": False}
 
     def _fetch_queued(self, row: Row, fields: dict[str, Any]) -> Row:
         return {"needs_fetch": True}
@@ -164,6 +166,9 @@ class Oracle:
         def ids(holds: Any) -> list[int]:
             return [r["segment_id"] for r in self.rows if holds(r)]
 
+        def kept(row: Row) -> bool:
+            return row["sealed"] and row["end_offset"] > self.trimmed
+
         first = self.rows[0]["base_offset"] if self.rows else 0
         return {
             "rows": [dict(row) for row in self.rows],
@@ -172,11 +177,11 @@ class Oracle:
             "cold_end": self.cold_end,
             "first_offset": max(self.trimmed, first),
             "pending_compress": ids(
-                lambda r: r["sealed"] and not r["compressed"] and not r["cold"]
+                lambda r: kept(r) and not r["compressed"] and not r["cold"]
             ),
-            "pending_upload": ids(lambda r: r["warm_present"] and not r["cold"]),
+            "pending_upload": ids(lambda r: kept(r) and r["warm_present"] and not r["cold"]),
             "pending_delete": ids(lambda r: r["delete_queued"]),
-            "needs_fetch": ids(lambda r: r["needs_fetch"]),
+            "needs_fetch": ids(lambda r: kept(r) and r["needs_fetch"]),
         }
 
 

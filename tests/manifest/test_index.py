@@ -208,3 +208,40 @@ def test_random_lives_fold_in_any_interleaving(seed):
         before.end_offset == after.base_offset
         for before, after in pairwise(index.rows())
     )
+
+
+def test_what_was_trimmed_needs_no_work_but_its_deletion():
+    """Goal: opening does not look at what was given up. Method: trim over pending segments."""
+    index = Index()
+    for number in (1, 2, 3):
+        take(index, T.SEAL_SEGMENT, number, number * 10, **SEAL)
+        take(index, T.FETCH_QUEUED, number, 0)
+    take(index, T.COMPRESSION_DONE, 1, 0, **COMPRESSED)
+    take(index, T.UPLOAD_STARTED, 1, 0, key="k")
+    take(index, T.TIER2_DELETE_QUEUED, 1, 0, key="k", reason="trimmed")
+    assert (index.pending_compress, index.pending_upload) == ([2, 3], [1])
+    take(index, T.TRIMMED, 0, 0, before_offset=25)
+    assert (index.pending_compress, index.pending_upload) == ([3], [])
+    assert (index.pending_delete, index.needs_fetch, index.cold_end) == ([1], [3], 20)
+
+
+def test_an_object_that_is_gone_is_not_to_be_fetched():
+    """Goal: no work waits for ever. Method: queue a fetch, then delete the object."""
+    index = sealed_index(10)
+    row_of(index, 14)
+    take(index, T.FETCH_QUEUED, 1, 0)
+    assert index.needs_fetch == [1]
+    take(index, T.TIER2_DELETED, 1, 0, **life(1, 0, 10)[14][3])
+    assert (index.needs_fetch, index.segments[1].needs_fetch) == ([], False)
+
+
+def test_no_segment_has_the_number_of_the_whole_stream():
+    """Goal: number 0 means the stream. Method: open and seal it."""
+    index = Index()
+    for kind, offset, fields in (
+        (T.SEGMENT_OPENED, 0, {"base_offset": 0, "epoch": 1}),
+        (T.SEAL_SEGMENT, 10, SEAL),
+    ):
+        with pytest.raises(ManifestCorrupt, match="this number"):
+            take(index, kind, 0, offset, **fields)
+    assert (index.applied, len(index.segments)) == (0, 0)
