@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,9 +58,11 @@ def run_here(*arguments: str | Path, stdin: bytes = b"", code: int = 0) -> Resul
 
 
 def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command and leave it running."""
+    """Start a command and leave it running; it can be interrupted, also where a shell started the
+    tests in the background, which makes them ignore that."""
     return subprocess.Popen(
         [*ADMIN, *map(str, arguments)],
         env=environment(),
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )

@@ -54,7 +54,7 @@ def test_a_stream_without_new_records_is_left_alone(tmp_path, monkeypatch):
         for _ in range(3):
             coordinator.kick()
             assert coordinator.poll() == {}
-        assert manager._context.next_due_s() is None
+        assert manager._context.next_due_s(manager._clock.monotonic_s()) is None
         assert len(log.segments()) == 1
 
 
