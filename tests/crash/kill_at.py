@@ -113,8 +113,9 @@ def work(home: Path, *, repair: bool) -> None:
 
 
 def told(output: str) -> int:
-    """The highest offset that the dead process was promised."""
-    return max([0, *(int(line.split()[1]) for line in output.splitlines())])
+    """The highest offset that the dead process was promised; half a line promises nothing."""
+    whole = [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
+    return max([0, *(int(line.split()[1]) for line in whole)])
 
 
 def check(home: Path, at_least: int) -> None:
