@@ -24,7 +24,6 @@ cdef enum Take:
 
 cdef struct Transition:
     uint32_t needs
-    uint32_t forbids
     uint32_t sets
     uint32_t clears
     int take

@@ -11,7 +11,7 @@ class Fold:
     cold_end: int
     def __init__(
         self,
-        table: Iterable[tuple[int, int, int, int, int, int, int, int]],
+        table: Iterable[tuple[int, int, int, int, int, int, int]],
         reasons: dict[int, str],
     ) -> None: ...
     def __len__(self) -> int: ...

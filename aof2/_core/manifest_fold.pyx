@@ -1,7 +1,7 @@
 """The fold of manifest records into rows, one per segment.
 
-A table says for each record type which facts a row must have and must not have, and which it then
-gains and loses; `take` says what else is taken from the record. The table comes from
+A table says for each record type which facts a row must have, and which it then gains and loses;
+`take` says what else is taken from the record. The table comes from
 `aof2/manifest/transitions.py`. What the table does not allow is `ManifestCorrupt`, and has changed
 nothing. Each record costs the same whatever came before.
 """
@@ -20,7 +20,6 @@ from aof2._core.manifest_rows cimport (
     ROW_COLD,
     ROW_FLUSH_FAILURE,
     ROW_KEY,
-    ROW_KNOWN,
     ROW_SEALED,
     Row,
     RowStore,
@@ -33,7 +32,7 @@ from aof2.errors import ManifestCorrupt
 
 FLAGS = {
     "SEALED": 1, "FLUSH_FAILURE": 2, "COMPRESSED": 4, "WARM": 8, "KEY": 16, "COLD": 32,
-    "HOT_EVICTED": 64, "DELETE_QUEUED": 128, "NEEDS_FETCH": 256, "KNOWN": 512,
+    "HOT_EVICTED": 64, "DELETE_QUEUED": 128, "NEEDS_FETCH": 256,
 }
 TAKES = {
     "NOTHING": 0, "OPENED": 1, "SEALED": 2, "COMPRESSED": 3, "KEY": 4, "OBJECT": 5, "SAME_KEY": 6,
@@ -50,7 +49,7 @@ cdef class Fold:
     """All segments of one stream, folded from its manifest.
 
     Args:
-        table: `(type, tier, copy tier, needs, forbids, sets, clears, take)` per transition; the
+        table: `(type, tier, copy tier, needs, sets, clears, take)` per transition; the
             tiers are those of LocalEvicted, -1 in all others. Flags and takes as in `FLAGS` and
             `TAKES`.
         reasons: `{flag: why a row without it cannot take a record}`.
@@ -62,12 +61,12 @@ cdef class Fold:
         cdef Transition *t
         self.rows = RowStore()
         self.reasons = reasons
-        for type, tier, copy_tier, needs, forbids, sets, clears, take in table:
+        for type, tier, copy_tier, needs, sets, clears, take in table:
             if self.variants[<int> type] == VARIANTS_MAX:
                 raise ValueError(f"too many transitions of {type!r}")
             t = &self.table[<int> type][self.variants[<int> type]]
             self.variants[<int> type] += 1
-            t.tier, t.copy_tier, t.needs, t.forbids = tier, copy_tier, needs, forbids
+            t.tier, t.copy_tier, t.needs = tier, copy_tier, needs
             t.sets, t.clears, t.take = sets, clears, take
 
     # --- records --------------------------------------------------------------------------------
@@ -141,11 +140,9 @@ cdef class Fold:
         self._refuse(record, "the table has no transition for it")
 
     cdef int _check_flags(self, ParsedRecord *record, Transition *t, uint32_t flags) except -1:
-        cdef uint32_t missing = t.needs & ~(flags | ROW_KNOWN), unwanted = t.forbids & flags
+        cdef uint32_t missing = t.needs & ~flags
         if missing:
             self._refuse(record, self.reasons[missing & -missing])
-        if unwanted:
-            self._refuse(record, f"it is not possible any more (flags {unwanted:#x})")
         return 0
 
     cdef int _check_take(self, ParsedRecord *record, Transition *t, Row *row) except -1:

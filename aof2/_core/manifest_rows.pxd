@@ -16,7 +16,7 @@ cdef enum RowFlag:
     ROW_HOT_EVICTED = 64
     ROW_DELETE_QUEUED = 128
     ROW_NEEDS_FETCH = 256
-    ROW_KNOWN = 512              # there is a row at all; never in a snapshot
+    ROW_FLAGS_END = 512          # every flag is below
 
 # Work that a row may have pending, as bits and as places in counters.
 cdef enum Pending:

@@ -17,7 +17,7 @@ from aof2._core.manifest_rows cimport (
     ROW_COMPRESSED,
     ROW_DELETE_QUEUED,
     ROW_KEY,
-    ROW_KNOWN,
+    ROW_FLAGS_END,
     ROW_SEALED,
     ROW_WARM,
     Row,
@@ -55,7 +55,7 @@ cdef bint _is_possible(RowImage *image) noexcept:
     if not flags & ROW_SEALED:
         return flags == 0 and image.end_offset == 0 and image.key_bytes + image.etag_bytes == 0
     return (
-        flags < ROW_KNOWN
+        flags < ROW_FLAGS_END
         and image.end_offset > image.base_offset
         and (flags & ROW_KEY != 0) == (image.key_bytes != 0)
         and image.key_bytes <= TEXT_BYTES_MAX and image.etag_bytes <= TEXT_BYTES_MAX

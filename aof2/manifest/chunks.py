@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 
 from aof2._core.chunk import ChunkWriter
-from aof2._core.chunk_read import ABSENT, ChunkReader
+from aof2._core.chunk_read import ABSENT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, ChunkReader
 from aof2._core.directory import Directory
 from aof2._core.logfile import StartInfo, prepare
 from aof2._core.timesource import TimeSource
+from aof2.errors import ConfigError
 from aof2.types import StreamIdentity
 
 _CHUNK_NAME = re.compile(r"(\d{20})\.mlog")
@@ -63,6 +64,14 @@ class ChunkFiles:
     identity: StreamIdentity
     time: TimeSource
     chunk_bytes: int
+
+    def __post_init__(self) -> None:
+        n = self.chunk_bytes
+        if not CHUNK_BYTES_MIN <= n <= CHUNK_BYTES_MAX or n % 4096:
+            raise ConfigError(
+                f"manifest chunk_bytes {n}: {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}, in steps of "
+                "4096"
+            )
 
     def prepare(self, chunk_id: int) -> None:
         """Make a chunk ready to begin: allocated, its header synced, its name durable.

@@ -17,6 +17,7 @@ from aof2.manifest.transitions import REASONS, TRANSITIONS
 
 __all__ = ["ColdCopy", "Index", "SegmentRow", "WarmCopy"]
 
+PAGE_ROWS = 4096
 LoadPage = Callable[[int, int], bytes]
 """`load_page(page_no, number)`: the bytes of an index page of a snapshot."""
 
@@ -93,6 +94,11 @@ class Index:
         """The earliest offset that the stream still has."""
         first = self.fold.row(0).base_offset if len(self.fold) else 0
         return max(self.fold.trimmed, first)
+
+    def load_pages(self) -> None:
+        """Have every row in memory, for a reader whose writer may remove pages."""
+        for first in range(0, len(self.fold), PAGE_ROWS):
+            self.fold.row(first)
 
     def rows(self, first: int = 0) -> Iterator[SegmentRow]:
         """Rows in order, from a place on."""

@@ -29,16 +29,20 @@ class SnapshotKeeper:
         self._every_chunks = every_chunks
         self._last_number = 0
 
-    def load(self) -> tuple[snapshot.Loaded | None, int]:
-        """Choose the snapshot to open with; also says how many damaged ones were passed over."""
+    def load(self, *, readonly: bool) -> tuple[snapshot.Loaded | None, int]:
+        """Choose the snapshot to open with; also says how many damaged ones were passed over.
+
+        `FileNotFoundError` when a live writer has removed one since it was listed.
+        """
         directory, identity = self._files.directory, self._files.identity
-        loaded, damaged = snapshot.newest(directory, identity)
+        numbers = snapshot.snapshot_numbers(directory)
+        loaded, damaged = snapshot.newest(directory, identity, numbers)
         # A number is used once, also one whose snapshot is damaged: it may be published.
-        self._last_number = max(snapshot.snapshot_numbers(directory), default=0)
+        self._last_number = max(numbers, default=0)
         if loaded is None:
             return None, damaged
         self.heads = [loaded.head]
-        for number in snapshot.snapshot_numbers(directory):
+        for number in [] if readonly else numbers:
             if number < loaded.head.number and len(self.heads) < snapshot.SNAPSHOTS_KEPT:
                 try:
                     self.heads.append(snapshot.read(directory, identity, number)[1])

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from aof2._core.chunk import ChunkWriter
-from aof2._core.chunk_read import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN
 from aof2._core.directory import Directory
 from aof2._core.manifest import RecordType, encode
 from aof2._core.timesource import TimeSource
-from aof2.errors import Closed, ConfigError
+from aof2.errors import Closed, ManifestCorrupt
 from aof2.manifest.chunks import ChainPoint, ChunkFiles
 from aof2.manifest.index import Index
 from aof2.manifest.mend import Quarantine, mend
 from aof2.manifest.mirror import keep_mirror
 from aof2.manifest.replay import Replay
-from aof2.manifest.sealed import Sealed, SealedPart
+from aof2.manifest.sealed import SealedPart
 from aof2.types import ReplayReport, StreamIdentity
 
 RECORD_ROOM_BYTES = 512
 """Bytes that a record of a segment's life takes at most, with an ordinary key."""
 RECORDS_PER_SEGMENT = 4
 """Records that an unfinished segment still needs: its seal, its copy, its upload, its eviction."""
+LOOKS_MAX = 5
+"""So often a reader looks before it believes that something is damaged."""
 EIO = 5
 
 
@@ -60,11 +62,6 @@ class Manifest(SealedPart):
         clock_s: Callable[[], float],
     ) -> None:
         """Only `open` calls this; it replays nothing yet."""
-        if not CHUNK_BYTES_MIN <= files.chunk_bytes <= CHUNK_BYTES_MAX or files.chunk_bytes % 4096:
-            raise ConfigError(
-                f"manifest chunk_bytes {files.chunk_bytes}: {CHUNK_BYTES_MIN} to "
-                f"{CHUNK_BYTES_MAX}, in steps of 4096"
-            )
         self.readonly = readonly
         self.stalled: OSError | None = None
         self.published_chunk: int | None = None
@@ -143,55 +140,52 @@ class Manifest(SealedPart):
         return self
 
     def _open(self, quarantine: Quarantine | None) -> None:
+        # Behind a live writer, files come and go between two looks at them. What is really damaged
+        # stays so.
+        for _ in range(LOOKS_MAX - 1 if self.readonly else 0):
+            with contextlib.suppress(ManifestCorrupt, FileNotFoundError):
+                self._open_once(quarantine)
+                return
+        self._open_once(quarantine)
+
+    def _open_once(self, quarantine: Quarantine | None) -> None:
         began_s = self._clock_s()
-        directory, identity = self._files.directory, self._files.identity
-        loaded, damaged = self._snapshots.load()
-        if loaded is not None:
-            self.index = loaded.index
+        loaded, damaged = self._snapshots.load(readonly=self.readonly)
+        index = Index() if loaded is None else loaded.index
+        if self.readonly:
+            index.load_pages()
         replay = Replay(
-            directory,
-            identity,
-            self.index,
+            self._files.directory,
+            self.identity,
+            index,
             start=None if loaded is None else loaded.covers,
             live=self.readonly,
         )
-        clean, truncated_bytes = True, 0
+        clean, truncated_bytes = not damaged, 0
         try:
             replay.run()
             self._raise_epoch(replay)
-            self._first = self._files.ids()[0]
+            self.index, self._first = index, self._files.ids()[0]
             if not self.readonly:
                 mended = mend(self._files, replay, quarantine)
                 self._writer, self._end = mended.writer, mended.end
-                clean, truncated_bytes = mended.clean, mended.truncated_bytes
+                clean, truncated_bytes = clean and mended.clean, mended.truncated_bytes
                 self._make_spare()
         except BaseException:
             replay.close()
             raise
-        self._appended = self._durable = self.index.applied
-        clean = clean and not damaged
-        self.replay = ReplayReport(
-            chunks=replay.chunks,
-            records=replay.records,
-            bytes=replay.read_bytes,
-            duration_s=self._clock_s() - began_s,
+        self._appended = self._durable = index.applied
+        self.replay = replay.report(
+            self._clock_s() - began_s,
+            clean=clean,
             snapshot=None if loaded is None else loaded.head.number,
             truncated_bytes=truncated_bytes,
             corruptions=damaged,
-            chunk_lag_s=0.0 if clean else max(0, replay.last_ns - replay.first_ns) / 1e9,
-            lag_bytes=0 if clean else replay.read_bytes,
         )
         if self.readonly:
             self._replay = replay
         else:
             replay.close()
-
-    def _raise_epoch(self, replay: Replay) -> None:
-        """Go on under the epoch that was written last."""
-        start = None if replay.reader is None else replay.reader.start
-        heads = [head.epoch for head in self._snapshots.heads]
-        epoch = max([self.identity.epoch, *heads, 0 if start is None else start.epoch])
-        self._files.identity = dataclasses.replace(self.identity, epoch=epoch)
 
     @property
     def is_lost(self) -> bool:
@@ -314,13 +308,17 @@ class Manifest(SealedPart):
             needed = unfinished * RECORDS_PER_SEGMENT * RECORD_ROOM_BYTES
             return self._spare or self._active().room_bytes >= needed
 
-    def seal_chunk(self) -> Sealed:
-        """Seal the active chunk, if it has records, so that it can be published."""
+    def seal_chunk(self) -> int:
+        """Seal the active chunk, if it has records, so that it can be published.
+
+        Returns:
+            The index's `cold_end`, as the sealed chunks say it.
+        """
         with self._sync_lock, self._lock:
             writer = self._active()
             if writer.records:
                 self._rotate(writer)
-            return Sealed(self._end.chunk_id, self.index.cold_end)
+            return self.index.cold_end
 
     def adopt_epoch(self, epoch: int) -> None:
         """Let what is written from now on carry another writer epoch."""
@@ -372,8 +370,11 @@ class Manifest(SealedPart):
             if self._closed:
                 raise Closed("the manifest is closed", path=self._files.directory.path)
             before = self.index.applied
-            self._replay.follow()
-            if not self._replay.is_linked():
+            linked = False
+            with contextlib.suppress(FileNotFoundError):
+                self._replay.follow()
+                linked = self._replay.is_linked()
+            if not linked:
                 # The writer removed chunks that we had not read yet: a snapshot covers them.
                 self._replay.close()
                 self._open(None)

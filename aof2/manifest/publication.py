@@ -103,12 +103,12 @@ class Publication:
 
     def _publish(self) -> None:
         publisher = self._publisher or self._claim()
-        sealed = self._manifest.seal_chunk()
+        cold_end = self._manifest.seal_chunk()
         for chunk_id in self._manifest.sealed_chunks(after=publisher.next_chunk - 1):
             publisher.publish_chunk(self._manifest.read_chunk(chunk_id))
         fresh = self._publish_snapshot(publisher)
         confirmed = publisher.confirm()
-        remote_offset = max(self.remote_offset, sealed.cold_end)
+        remote_offset = max(self.remote_offset, cold_end)
         self._manifest.published_chunk = confirmed.next_chunk - 1
         # Remembered before it is told to anybody: the next open says no less.
         self._remember(publisher.epoch, confirmed.next_chunk - 1, remote_offset)

@@ -17,7 +17,7 @@ from aof2.manifest.notes import Claim, get_note
 from aof2.manifest.published import find_end, read_hint
 from aof2.manifest.rebuild import ASIDE, manifest_directory, remove_aside
 from aof2.manifest.restore import read_chain
-from aof2.manifest.snapshot import newest
+from aof2.manifest.snapshot import newest, snapshot_numbers
 from aof2.objectstore import ObjectStore
 from aof2.types import StreamIdentity
 
@@ -107,7 +107,7 @@ def _take_snapshot(stream: Directory, identity: StreamIdentity, remains: Remains
     except FileNotFoundError:
         return
     try:
-        loaded, _ = newest(manifest, identity)
+        loaded, _ = newest(manifest, identity, snapshot_numbers(manifest))
         if loaded is None:
             return
         index, remains.epoch = loaded.index, loaded.head.epoch

@@ -16,7 +16,7 @@ from aof2._core.directory import Directory
 from aof2.errors import CorruptionError, FormatError, ManifestCorrupt
 from aof2.manifest.chunks import ChainPoint, chunk_ids, chunk_name
 from aof2.manifest.index import Index
-from aof2.types import StreamIdentity
+from aof2.types import ReplayReport, StreamIdentity
 
 
 class Replay:
@@ -73,6 +73,18 @@ class Replay:
     def chunk_id(self) -> int:
         """Number of the chunk that is read now."""
         return self.end.chunk_id + 1
+
+    def report(self, duration_s: float, *, clean: bool, **more: int | None) -> ReplayReport:
+        """What was replayed, for the user; `more` are the report's fields that others know."""
+        return ReplayReport(
+            chunks=self.chunks,
+            records=self.records,
+            bytes=self.read_bytes,
+            duration_s=duration_s,
+            chunk_lag_s=0.0 if clean else max(0, self.last_ns - self.first_ns) / 1e9,
+            lag_bytes=0 if clean else self.read_bytes,
+            **more,  # type: ignore[arg-type]
+        )
 
     def close(self) -> None:
         """Give the open chunk back; again is harmless."""

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
-from typing import NamedTuple
 
 from aof2._core.chunk_read import CHUNK_BYTES_MAX
 from aof2._core.snapshot import HeadInfo
 from aof2.manifest.chunks import ChainPoint, ChunkFiles, chunk_name
 from aof2.manifest.keeper import SnapshotKeeper
+from aof2.manifest.replay import Replay
 from aof2.types import StreamIdentity
-
-
-class Sealed(NamedTuple):
-    """The sealed part of a log: its newest chunk, and what of the stream that part puts in tier 2.
-
-    Attributes:
-        chunk_id: The newest sealed chunk, 0 when there is none.
-        cold_end: End offset of the contiguous prefix of segments that it says are in tier 2.
-    """
-
-    chunk_id: int
-    cold_end: int
 
 
 class SealedPart:
@@ -39,6 +28,13 @@ class SealedPart:
     def identity(self) -> StreamIdentity:
         """The stream, with the epoch that is written now."""
         return self._files.identity
+
+    def _raise_epoch(self, replay: Replay) -> None:
+        """Go on under the epoch that was written last."""
+        start = None if replay.reader is None else replay.reader.start
+        heads = [head.epoch for head in self._snapshots.heads]
+        epoch = max([self.identity.epoch, *heads, 0 if start is None else start.epoch])
+        self._files.identity = dataclasses.replace(self.identity, epoch=epoch)
 
     def sealed_chunks(self, after: int) -> list[int]:
         """Numbers of the sealed chunks behind `after`, ascending."""

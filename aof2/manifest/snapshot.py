@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from aof2._core.checksum import crc64nvme
 from aof2._core.directory import Directory
-from aof2._core.snapshot import Capture, HeadInfo, read_head
+from aof2._core.snapshot import Capture, HeadInfo, PageRef, read_head
 from aof2.errors import FormatError, ManifestCorrupt
 from aof2.manifest.chunks import ChainPoint
 from aof2.manifest.index import Index
@@ -62,12 +62,10 @@ class Loaded:
     Attributes:
         index: What the covered chunks said.
         head: The head's own figures.
-        damaged: Newer snapshots that were passed over.
     """
 
     index: Index
     head: HeadInfo
-    damaged: int = 0
 
     @property
     def covers(self) -> ChainPoint:
@@ -80,6 +78,7 @@ def load(directory: Directory, identity: StreamIdentity, number: int) -> Loaded:
 
     Raises:
         ManifestCorrupt: a byte is wrong, or a page is missing.
+        FileNotFoundError: the snapshot is gone; a live writer has newer ones.
     """
     name = head_name(number)
     data = directory.read(name, limit=FILE_BYTES_MAX)
@@ -88,31 +87,33 @@ def load(directory: Directory, identity: StreamIdentity, number: int) -> Loaded:
     if head.number != number:
         raise ManifestCorrupt(f"the snapshot says it is number {head.number}", path=path)
     for page in head.pages:
-        _check_page(directory, page_name(page.page_no, page.number), page.bytes, page.crc64)
-    return Loaded(Index.from_head(data, functools.partial(_read_page, directory), path=path), head)
+        _check_page(directory, number, page)
+    return Loaded(Index.from_head(data, functools.partial(read_page, directory), path=path), head)
 
 
-def _check_page(directory: Directory, name: str, n: int, crc64: int) -> None:
+def _check_page(directory: Directory, number: int, page: PageRef) -> None:
+    name = page_name(page.page_no, page.number)
     try:
         data = directory.read(name, limit=FILE_BYTES_MAX)
     except FileNotFoundError:
         path = directory.join(name)
+        if not directory.exists(head_name(number)):
+            raise
         raise ManifestCorrupt("a page of a snapshot is missing", path=path) from None
-    if len(data) != n or crc64nvme(data) != crc64:
+    if len(data) != page.bytes or crc64nvme(data) != page.crc64:
         raise ManifestCorrupt("a page of a snapshot is damaged", path=directory.join(name))
 
 
-def _read_page(directory: Directory, page_no: int, number: int) -> bytes:
-    return directory.read(page_name(page_no, number), limit=FILE_BYTES_MAX)
-
-
-def newest(directory: Directory, identity: StreamIdentity) -> tuple[Loaded | None, int]:
-    """The newest good snapshot, None when there is none, and how many damaged ones came before.
+def newest(
+    directory: Directory, identity: StreamIdentity, numbers: list[int]
+) -> tuple[Loaded | None, int]:
+    """The first good one of some snapshots, None when there is none, and how many damaged ones came
+    before.
 
     A damaged one is logged; the chunks behind the older one are still there.
     """
     damaged = 0
-    for number in snapshot_numbers(directory):
+    for number in numbers:
         try:
             return load(directory, identity, number), damaged
         except (ManifestCorrupt, FormatError) as error:
@@ -145,8 +146,8 @@ def read(directory: Directory, identity: StreamIdentity, number: int) -> tuple[b
 
 
 def read_page(directory: Directory, page_no: int, number: int) -> bytes:
-    """The bytes of a page; for publication."""
-    return _read_page(directory, page_no, number)
+    """The bytes of a page."""
+    return directory.read(page_name(page_no, number), limit=FILE_BYTES_MAX)
 
 
 def prune(directory: Directory, kept: list[HeadInfo]) -> None:

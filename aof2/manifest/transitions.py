@@ -1,4 +1,4 @@
-"""The transition table of a segment's row: what each record needs, forbids, sets, clears and takes.
+"""The transition table of a segment's row: what each record needs, sets, clears and takes.
 
 ```
 SegmentOpened -> SEALED -> COMPRESSED + WARM -> KEY -> COLD -> DELETE_QUEUED -> (gone)
@@ -19,7 +19,7 @@ from aof2.types import Tier
 
 SEALED, COMPRESSED, WARM = FLAGS["SEALED"], FLAGS["COMPRESSED"], FLAGS["WARM"]
 KEY, COLD, HOT_EVICTED = FLAGS["KEY"], FLAGS["COLD"], FLAGS["HOT_EVICTED"]
-DELETE_QUEUED, NEEDS_FETCH, KNOWN = FLAGS["DELETE_QUEUED"], FLAGS["NEEDS_FETCH"], FLAGS["KNOWN"]
+DELETE_QUEUED, NEEDS_FETCH = FLAGS["DELETE_QUEUED"], FLAGS["NEEDS_FETCH"]
 
 
 class Transition(NamedTuple):
@@ -29,7 +29,6 @@ class Transition(NamedTuple):
     tier: int = -1
     copy_tier: int = -1
     needs: int = 0
-    forbids: int = 0
     sets: int = 0
     clears: int = 0
     take: int = TAKES["NOTHING"]
@@ -71,7 +70,6 @@ TRANSITIONS: tuple[Transition, ...] = (
 )
 
 REASONS: dict[int, str] = {
-    KNOWN: "the segment is not known",
     SEALED: "the segment is not sealed",
     COMPRESSED: "it was never compressed",
     WARM: "it has no warm copy",

@@ -11,7 +11,9 @@ from lives import SMALL, facts, lives, open_manifest
 from aof2._core.manifest import RecordType as T
 from aof2._core.posix import set_seam_hook
 from aof2.errors import ManifestCorrupt
+from aof2.manifest import snapshot
 from aof2.manifest.chunks import chunk_name
+from aof2.manifest.replay import Replay
 from aof2.manifest.snapshot import head_name
 
 
@@ -193,6 +195,45 @@ def test_a_reader_follows_when_its_chunks_have_gone(tmp_path):
     assert len(writer.snapshots) == 2
     writer.close()
     reader.close()
+
+
+@pytest.mark.parametrize("step", ["load", "replay"])
+def test_a_reader_that_opens_while_files_go_looks_again(tmp_path, monkeypatch, step):
+    """Goal: no false alarm beside a live writer. Method: between two steps of an open the writer
+    goes on for three snapshots, so that what the reader has listed is gone; then all is well."""
+    writer = open_manifest(tmp_path, snapshot_chunks=1)
+    grow(writer, 30, 3)
+    owner, name = (Replay, "run") if step == "replay" else (snapshot, "load")
+    original, left = getattr(owner, name), [1]
+
+    def overtaken(*arguments):
+        if left[0]:
+            left[0] -= 1
+            number = writer.snapshots[0].number
+            while writer.snapshots[0].number < number + 3:
+                writer.append(T.CUSTOM_EVENT, 0, 0, text="x" * 900)
+                writer.write_snapshot()
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, overtaken)
+    reader = open_manifest(tmp_path, readonly=True)
+    assert (facts(reader.index), reader.appended_count) == (
+        facts(writer.index),
+        writer.appended_count,
+    )
+    writer.close()
+    reader.close()
+
+
+def test_a_snapshot_under_another_number_is_not_believed(grown):
+    """Goal: a copied file is no newer state. Method: the older head under a newer number."""
+    path, count, live = grown
+    older, newest = sorted(path.glob("*.snap"))
+    shutil.copy(older, path / head_name(int(newest.name[:20]) + 1))
+    again = open_manifest(path, readonly=True)
+    assert (facts(again.index), again.appended_count) == (live, count)
+    assert again.replay.corruptions == 1
+    again.close()
 
 
 def test_the_newest_chunk_cannot_vanish(grown, tmp_path):

@@ -203,6 +203,26 @@ def test_publications_are_bounded_and_a_drain_does_not_wait(tmp_path, monkeypatc
         assert log.watermarks.remote == 36
 
 
+def test_what_is_uploaded_during_a_publication_counts_with_the_next(tmp_path, monkeypatch):
+    """Goal: the remote watermark says no more than published chunks do. Method: a second segment
+    is recorded as uploaded while the chunk that names the first one is on its way."""
+    store = WatchedStore()
+    with opened(monkeypatch, tmp_path / "r", store) as manager:
+        instance = manager.stream("s")._instance
+        publication, manifest = instance.remote.publication, instance.manifest
+        add_segment(manifest, 1)
+
+        def meanwhile(request: str, key: str) -> None:
+            if request == "put" and key.endswith(".mlog") and len(manifest.index.segments) == 1:
+                add_segment(manifest, 2)
+
+        store.before = meanwhile
+        publication.publish()
+        assert (publication.remote_offset, manifest.index.cold_end) == (3, 6)
+        publication.publish()
+        assert publication.remote_offset == 6
+
+
 def test_restoring_many_segments_takes_few_requests(tmp_path, monkeypatch):
     """Goal: requests do not grow with the history. Method: 10,000 segments as records, published;
     then a restore is counted."""
