@@ -37,6 +37,12 @@ class MemoryStore(ObjectStore):
         with _named_lock:
             return _named.setdefault(name, cls(name))
 
+    @classmethod
+    def forget(cls, name: str) -> None:
+        """Have the next `named` of this name begin with an empty store."""
+        with _named_lock:
+            _named.pop(name, None)
+
     def put(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
         check_key(key)
         with memoryview(data).cast("B") as view:

@@ -42,6 +42,7 @@ from aof2.objectstore.base import (
     require_size,
 )
 from aof2.objectstore.s3_arguments import check_arguments
+from aof2.objectstore.s3_body import RequestBody
 
 _ATTEMPTS = 3
 _CONNECTIONS_MAX = 16
@@ -139,7 +140,7 @@ class S3Store(ObjectStore):
                     reply = self._client.put_object(
                         Bucket=self._bucket,
                         Key=self._prefix + key,
-                        Body=_Body(view) if view.nbytes else b"",
+                        Body=RequestBody(view) if view.nbytes else b"",
                         IfNoneMatch="*",
                         ChecksumCRC64NVME=_encoded_crc64(crc64),
                     )
@@ -161,7 +162,7 @@ class S3Store(ObjectStore):
                 reply = self._client.put_object(
                     Bucket=self._bucket,
                     Key=self._prefix + key,
-                    Body=_Body(view) if view.nbytes else b"",
+                    Body=RequestBody(view) if view.nbytes else b"",
                     ChecksumCRC64NVME=_encoded_crc64(crc64),
                 )
             except _REQUEST_FAILED as error:
@@ -175,7 +176,7 @@ class S3Store(ObjectStore):
                 Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED"
             )
             with closing(reply["Body"]) as body:
-                size = int(reply["ContentLength"])
+                size = self._size(reply, key)
                 # Checked before reading, so that a hostile object costs no memory.
                 require_size(key, size, bytes_max)
                 data = _read(body, size)
@@ -230,7 +231,7 @@ class S3Store(ObjectStore):
                 return None
             raise self._error(error, "look into", FetchFailed, key) from error
         crc64 = _decoded_crc64(reply.get("ChecksumCRC64NVME"))
-        return ObjectInfo(key, int(reply["ContentLength"]), crc64, _etag(reply))
+        return ObjectInfo(key, self._size(reply, key), crc64, _etag(reply))
 
     def delete(self, key: str) -> None:
         check_key(key)
@@ -275,6 +276,17 @@ class S3Store(ObjectStore):
         # So all infos are held at once, about 400 bytes each.
         found.sort(key=attrgetter("key"))
         yield from found
+
+    def _size(self, reply: Mapping[str, Any], key: str) -> int:
+        # A gateway in trouble may answer 200 with a page of its own. That is no object: taken for
+        # one, it would pass for a damaged claim, and claims fence.
+        if "ETag" not in reply or "ContentLength" not in reply:
+            raise FetchFailed(
+                f"{self.describe()} answered without an ETag or a length, which every object has; "
+                "try again",
+                path=key,
+            )
+        return int(reply["ContentLength"])
 
     def _settle(self, key: str, size: int, crc64: int, error: Exception) -> ObjectInfo | None:
         """What became of a put that failed: its info when stored, None to try again."""
@@ -329,32 +341,6 @@ class S3Store(ObjectStore):
         if otherwise is Tier2Unavailable:
             what += "; correct tier2.url, tier2.endpoint_url or tier2.region"
         return otherwise(what, path=key)
-
-
-class _Body:
-    """A seekable file over a buffer, for botocore to sign, send, and send again on a retry.
-
-    It hands out copies of the pieces asked for, never views: those would live on in the frames of
-    a traceback, and the caller's file could not be unmapped as long as the error is kept.
-    """
-
-    def __init__(self, view: memoryview) -> None:
-        self._view = view
-        self._position = 0
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._view.nbytes if size is None or size < 0 else self._position + size
-        piece = bytes(self._view[self._position : end])
-        self._position += len(piece)
-        return piece
-
-    def seek(self, position: int, whence: int = 0) -> int:
-        base = (0, self._position, self._view.nbytes)[whence]
-        self._position = max(0, base + position)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
 
 
 def _verdict(error: Exception) -> tuple[int, str, str]:
