@@ -40,7 +40,7 @@ def records() -> Callable[[int, int], list[bytes]]:
     from records import log_lines
 
     def make(n: int, size: int) -> list[bytes]:
-        lines = b"".join(itertools.islice(log_lines(7), 1 + max(n * size, size) // 250))
+        lines = b"".join(itertools.islice(log_lines(7), 1 + max(n * size, size) // 200))
         return [lines[i * size : (i + 1) * size] for i in range(n)]
 
     return make

@@ -49,7 +49,7 @@ def record_pool(record_bytes: int) -> Pool:
     At least ten batches, and about 32 MiB unless that is less: more than the processor's caches.
     """
     chance = random.Random(7)
-    lines = b"".join(itertools.islice(log_lines(7), POOL_BYTES // 250))
+    lines = b"".join(itertools.islice(log_lines(7), POOL_BYTES // 200))
     records, at = [], 0
     while at < POOL_BYTES or len(records) < 10 * BATCH:
         size = record_bytes or max(1, min(65536, round(chance.lognormvariate(5.3, 0.8))))
