@@ -87,9 +87,7 @@ def compare(before: list[float], after: list[float], threshold: float) -> Compar
     """
     draw = np.random.default_rng(1)
     old, new = np.asarray(before), np.asarray(after)
-    medians = [
-        np.median(draw.choice(run, (DRAWS, len(run))), axis=1) for run in (old, new)
-    ]
+    medians = [np.median(draw.choice(run, (DRAWS, len(run))), axis=1) for run in (old, new)]
     low, high = np.percentile(medians[1] / medians[0], [2.5, 97.5])
     verdict = "slower" if low > 1 + threshold else "faster" if high < 1 - threshold else ""
     return Comparison(float(np.median(new) / np.median(old)), float(low), float(high), verdict)

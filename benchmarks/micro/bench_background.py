@@ -46,9 +46,7 @@ def bench_compress(benchmark: Any, tmp_path: Path, records: Any, rate: Any, leve
     target = Directory(str(tmp_path))
 
     def work() -> None:
-        compressed.build(
-            source, name.name, target, "x.seg.zst", level=level, frame_bytes=256 << 10
-        )
+        compressed.build(source, name.name, target, "x.seg.zst", level=level, frame_bytes=256 << 10)
 
     benchmark.pedantic(
         work,

@@ -15,7 +15,8 @@ import aof2
 sys.path.insert(0, str(Path(__file__).parent.parent / "peers"))
 
 SMALL = aof2.AofManagerConfig(
-    segment=aof2.SegmentConfig(segment_bytes_max=4 << 20), tier0=aof2.Tier0Config(bytes_max=64 << 20)
+    segment=aof2.SegmentConfig(segment_bytes_max=4 << 20),
+    tier0=aof2.Tier0Config(bytes_max=64 << 20),
 )
 
 

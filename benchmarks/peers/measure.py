@@ -66,9 +66,7 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _writer(
-    store: Store, mode: Mode, pool: Pool
-) -> Callable[[int, int], tuple[int, list[float]]]:
+def _writer(store: Store, mode: Mode, pool: Pool) -> Callable[[int, int], tuple[int, list[float]]]:
     """`write(rounds, bytes)` -> records written, seconds of each synced group."""
 
     def one(rounds: int, _: int) -> tuple[int, list[float]]:

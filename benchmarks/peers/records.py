@@ -1,4 +1,4 @@
-"""Records to benchmark with: the same for every store, distinct, and as compressible as logs are."""
+"""Records to benchmark with: the same for every store, distinct, compressible as logs are."""
 
 from __future__ import annotations
 
