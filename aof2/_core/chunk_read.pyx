@@ -272,7 +272,8 @@ cdef class ChunkReader:
         Returns:
             ABSENT: prepared, but without a valid frame. CLEAN: zeros follow the last frame. TORN:
             something else does, and nothing shows that it was durable. UNSEALED: the END stands,
-            the footer does not. SEALED: all of it agrees with the footer.
+            the footer does not, or the file was not cut behind it. SEALED: all of it agrees with
+            the footer.
 
         `ManifestCorrupt` where something says that more was durable than is valid.
         """
@@ -287,7 +288,10 @@ cdef class ChunkReader:
             self.footer = read_footer_fd(self._fd, self.header, at)
         if self.footer is not None:
             self._check_footer()
-            return SEALED
+            # A file that is not cut to its footer's end shows a seal that did not come to its last
+            # sync: the footer may be in the cache only, and nobody else reads such a file.
+            cut = self._size != self.header.file_bytes or at + sizeof(Footer) == self._size
+            return SEALED if cut else UNSEALED
         if self.whole:
             # The file is cut to its footer's end only after the footer is durable.
             if self._size != self.header.file_bytes:

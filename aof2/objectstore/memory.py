@@ -38,6 +38,12 @@ class MemoryStore(ObjectStore):
             return _named.setdefault(name, cls(name))
 
     @classmethod
+    def stand_in(cls, name: str, store: MemoryStore) -> None:
+        """Have `named` give this store, e.g. one that fails at times."""
+        with _named_lock:
+            _named[name] = store
+
+    @classmethod
     def forget(cls, name: str) -> None:
         """Have the next `named` of this name begin with an empty store."""
         with _named_lock:
