@@ -62,11 +62,10 @@ class Job:
     def run(self) -> None:
         """Open, work, close; open again, work, close."""
         for turn in range(2):
-            with self.typed("open"), self._opened() as manager:
-                with self.typed("stream"):
-                    log = manager.stream(STREAM)
-                    self._check_start(log)
-                    self._work(manager, log, turn)
+            with self.typed("open"), self._opened() as manager, self.typed("stream"):
+                log = manager.stream(STREAM)
+                self._check_start(log)
+                self._work(manager, log, turn)
 
     def _work(self, manager: aof2.AofManager, log: aof2.Aof, turn: int) -> None:
         for size in (0, 100, 3000):

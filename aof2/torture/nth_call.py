@@ -26,7 +26,7 @@ WRITES = frozenset({"pwrite", "fallocate", "open", "rename", "mkdir", "fdatasync
 REQUESTS = ("put", "replace", "get", "get_range", "head", "delete", "list")
 
 SHORT = "short write"
-_ERRNOS = {
+_ERRNOS: dict[str, int] = {
     name: getattr(errno, name) for name in ("EIO", "ENOSPC", "EDQUOT", "EMFILE", "ENOMEM")
 }
 _NUMBERS = re.compile(r"\d{6,}|[0-9a-f]{16,}")

@@ -102,7 +102,7 @@ class Job:
 
     def __init__(self, cell: Cell, server: SeaweedFS, proxy: FaultProxy, work: Path, name: str):
         self.cell, self.proxy, self.root = cell, proxy, work / name
-        direct = aof2.Tier2Config(**server.tier2(name), request_timeout_s=20)  # type: ignore[arg-type]
+        direct = aof2.Tier2Config(**server.tier2(name), request_timeout_s=20)
         self.direct = direct
         through = replace(direct, endpoint_url=proxy.endpoint_url, request_timeout_s=0.4)
         self.config = job_config(through)
