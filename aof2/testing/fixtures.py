@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 
@@ -39,5 +40,5 @@ def aof2_s3_proxy(aof2_s3_server: SeaweedFS) -> Iterator[FaultProxy]:
 @pytest.fixture
 def aof2_tier2(aof2_s3_server: SeaweedFS, aof2_s3_proxy: FaultProxy) -> Tier2Config:
     """A tier 2 behind the proxy, with a prefix that nobody used before."""
-    found = aof2_s3_server.tier2(f"fixture-{next(_prefixes)}")
-    return Tier2Config(**{**found, "endpoint_url": aof2_s3_proxy.endpoint_url})  # type: ignore[arg-type]
+    direct = Tier2Config(**aof2_s3_server.tier2(f"fixture-{next(_prefixes)}"))
+    return dataclasses.replace(direct, endpoint_url=aof2_s3_proxy.endpoint_url)
