@@ -40,5 +40,6 @@ def aof2_s3_proxy(aof2_s3_server: SeaweedFS) -> Iterator[FaultProxy]:
 @pytest.fixture
 def aof2_tier2(aof2_s3_server: SeaweedFS, aof2_s3_proxy: FaultProxy) -> Tier2Config:
     """A tier 2 behind the proxy, with a prefix that nobody used before."""
-    direct = Tier2Config(**aof2_s3_server.tier2(f"fixture-{next(_prefixes)}"))
+    place = aof2_s3_server.tier2(f"fixture-{next(_prefixes)}")
+    direct = Tier2Config(**place)  # type: ignore[arg-type]
     return dataclasses.replace(direct, endpoint_url=aof2_s3_proxy.endpoint_url)
