@@ -111,6 +111,8 @@ class StreamHandle:
     def _mark_forked(self) -> None:
         """In a forked child: reading is the parent's too, its descriptors may change under it."""
         self._forked = self._instance.forked = True
+        if self._instance.points is not None:
+            self._instance.points.close()
         self._instance.signals.abandon()
 
     def _close(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from aof2._core.cursor import CursorStatus, RecordCursor
+from aof2._core.cursor import CursorStatus, PayloadIterator, RecordCursor
 from aof2._core.record import Record
 from aof2.batch import RecordBatch
 from aof2.clock import Clock
@@ -128,8 +128,7 @@ class AofReader(RecordCursor):
 
     def payloads(self) -> Iterator[bytes]:
         """Iterate over the rest as bytes, without an object for the record around them."""
-        for batch in self.batches():
-            yield from batch.to_pylist()
+        return PayloadIterator(self)
 
     def seek(self, start: Place, *, timeout: Timeout = ...) -> None:
         """Go to another place, as for `Aof.reader(start=)`.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from aof2._core.cursor import CursorStatus, RecordCursor
+from aof2._core.pointread import PointReader
 from aof2._core.record import Record
 from aof2.appending import Appending
 from aof2.clock import Clock
@@ -57,6 +58,10 @@ class Aof(Appending):
             self.append_many_nowait = writer.append_many_nowait  # type: ignore[method-assign]
             self.append_packed = writer.append_packed  # type: ignore[method-assign]
             self.append_packed_nowait = writer.append_packed_nowait  # type: ignore[method-assign]
+            # Records of hot segments come from the core too, all others by the way around it.
+            fold = instance.manifest.index.fold
+            instance.points = PointReader(fold, writer, self._get, instance.touch)
+            self.get = instance.points.get  # type: ignore[method-assign]
 
     @property
     def ext_id(self) -> int:
@@ -115,6 +120,9 @@ class Aof(Appending):
             WaitTimeout: tier 2 did not answer in time; the request goes on.
             CorruptionError: it cannot be read.
         """
+        return self._get(offset, timeout=timeout)
+
+    def _get(self, offset: int, *, timeout: Timeout = ...) -> Record:
         segment_id = self._find(offset)
         if self._instance.nearest(segment_id) < Tier.COLD:
             return self._read(offset, segment_id)
@@ -172,6 +180,7 @@ class Aof(Appending):
             while True:
                 record = cursor.next_record()
                 if record is not None:
+                    self._instance.keep_at_hand(held)
                     return record
                 window = None
                 if cursor.status == CursorStatus.WINDOW_END:

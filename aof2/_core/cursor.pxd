@@ -24,5 +24,10 @@ cdef class RecordCursor:
 
     cdef int _next_frame(self) except -1
     cdef Record _take(self)
+    cdef bytes _take_payload(self)
     cdef object _batch_of_frame(self)
     cdef object _gather(self, uint64_t bytes_max)
+
+
+cdef class PayloadIterator:
+    cdef RecordCursor _cursor

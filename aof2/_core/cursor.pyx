@@ -191,6 +191,20 @@ cdef class RecordCursor:
                 raise StopIteration
         return self._take()
 
+    cdef bytes _take_payload(self):
+        """As `_take`, without the record around it."""
+        cdef FrameView *frame = &self._frame
+        cdef uint64_t i = self.offset - self._base_offset - frame.ordinal
+        cdef uint32_t start
+        self.offset += 1
+        self._in_frame = i + 1 < frame.count
+        if frame.kind != KIND_BATCH:
+            return PyBytes_FromStringAndSize(
+                <const char *> frame.data, <Py_ssize_t> frame.data_bytes)
+        start = _end_at(frame.ends, <uint32_t> i)
+        return PyBytes_FromStringAndSize(
+            <const char *> frame.data + start, _end_at(frame.ends, <uint32_t> i + 1) - start)
+
     def next_batch(self, uint64_t bytes_max):
         """The next records as columns.
 
@@ -256,6 +270,23 @@ cdef class RecordCursor:
             memoryview(make_window(<const uint8_t *> columns.ext_ids, 0, 8 * columns.count,
                                    columns)),
         )
+
+
+cdef class PayloadIterator:
+    """Iterates over a cursor's records as bytes, without an object around each."""
+
+    def __init__(self, RecordCursor cursor not None):
+        self._cursor = cursor
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef RecordCursor cursor = self._cursor
+        while not _at_record(cursor):
+            if not cursor.refill():
+                raise StopIteration
+        return cursor._take_payload()
 
 
 cdef class Columns:

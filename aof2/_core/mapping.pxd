@@ -19,5 +19,8 @@ cdef class MappedSegment:
     cdef RingView _ring
     cdef uint64_t _written               # without a ring: what is behind it is not seen
     cdef uint8_t _read[256]              # stretches that were read from the medium; 1 GiB at most
-    cdef const IndexEntry *_index(self)
+    cdef const IndexEntry *_index(self) except? NULL
+    cdef int _populate(self, uint64_t position, uint64_t end) except -1
+    # The end of what was read from the medium, from a position on; at or before it: nothing.
+    cdef uint64_t _read_end(self, uint64_t position) noexcept
     cdef object _window_of(self, uint64_t position, uint64_t end, bint populate)

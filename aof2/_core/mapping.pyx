@@ -106,11 +106,33 @@ cdef class MappedSegment:
                               timestamp_ns)
         return FRAMES_AT if entry == NULL else self._checked(entry.position)
 
-    cdef const IndexEntry *_index(self):
+    cdef const IndexEntry *_index(self) except? NULL:
         cdef const Footer *footer = &self.footer.footer
-        if footer.index_position + footer.index_count * sizeof(IndexEntry) > self._bytes:
+        cdef uint64_t end = footer.index_position + footer.index_count * sizeof(IndexEntry)
+        if end > self._bytes or footer.index_count == 0:
             return NULL
+        self._populate(footer.index_position, end)
         return <const IndexEntry *> (self._data + footer.index_position)
+
+    cdef int _populate(self, uint64_t position, uint64_t end) except -1:
+        """Read a range from the medium, once: one that cannot be read is an error here, not a
+        signal later."""
+        cdef uint64_t stretch, at
+        for stretch in range(position // WINDOW_BYTES, (end - 1) // WINDOW_BYTES + 1):
+            if not self._read[stretch]:
+                at = stretch * WINDOW_BYTES
+                check_errno(
+                    sys_populate(<void *> (self._data + at),
+                                 min(<uint64_t> WINDOW_BYTES, self._bytes - at), False),
+                    "read", self.path)
+                self._read[stretch] = 1
+        return 0
+
+    cdef uint64_t _read_end(self, uint64_t position) noexcept:
+        cdef uint64_t stretch = position // WINDOW_BYTES
+        while stretch * WINDOW_BYTES < self._bytes and self._read[stretch]:
+            stretch += 1
+        return min(stretch * WINDOW_BYTES, self._bytes)
 
     def _checked(self, uint64_t position):
         """An index entry's position, if it lies among the frames."""
@@ -120,16 +142,8 @@ cdef class MappedSegment:
         return position
 
     cdef object _window_of(self, uint64_t position, uint64_t end, bint populate):
-        cdef uint64_t stretch
-        for stretch in range(position // WINDOW_BYTES, (end - 1) // WINDOW_BYTES + 1):
-            if populate and not self._read[stretch]:
-                # A medium that cannot be read is an error here, not a signal later.
-                at = stretch * WINDOW_BYTES
-                check_errno(
-                    sys_populate(<void *> (self._data + <uint64_t> at),
-                                 min(<uint64_t> WINDOW_BYTES, self._bytes - <uint64_t> at), False),
-                    "read", self.path)
-                self._read[stretch] = 1
+        if populate:
+            self._populate(position, end)
         return make_window(self._data + position, position, end - position, self)
 
     def window(self, uint64_t position, uint64_t bytes_min=0):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from aof2._core.directory import Directory
 from aof2._core.mapping import MappedSegment
+from aof2._core.pointread import PointReader
 from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo
 from aof2._core.writer import SegmentWriter
@@ -41,6 +42,7 @@ class StreamInstance(Residency):
         spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
         ring_needed: Size of the landing ring's file that an append waits for; 0 when it has one.
         blocked_since_s: Since when an append waits for either, in monotonic seconds; 0 when none.
+        points: Reads single records of hot segments; None for a stream that is only read.
         granted_ns: When what an append had waited for was last made ready for it.
         size_steps: Doublings of the segment size so far.
         remote: The published manifest, and what is to go from tier 2.
@@ -76,6 +78,7 @@ class StreamInstance(Residency):
         self.failures: dict[object, BaseException] = {}
         self._open: OrderedDict[int, ResidentSegment] = OrderedDict()
         self._ring: RingView | None = None
+        self.points: PointReader | None = None
         self._tail = ReadonlyTail(hot)
         self.owned: list[Directory] = []
         self.closed = False
@@ -165,8 +168,7 @@ class StreamInstance(Residency):
             FetchFailed, Tier2Unavailable, Tier2Auth: only tier 2 has one, and it cannot be read.
         """
         with self.changed:
-            for tier in (self.hot, self.warm):
-                tier.budget.order.touch(self.name, segment_id)
+            self.touch(segment_id)
             held = self._open.get(segment_id)
             row = self.manifest.index.segments.get(segment_id)
             if held is not None and held.sealed == (row is not None and row.sealed):
@@ -178,6 +180,16 @@ class StreamInstance(Residency):
             while len(self._open) > OPEN_SEGMENTS_MAX:
                 self._open.popitem(last=False)
         return held
+
+    def touch(self, segment_id: int) -> None:
+        """Note that a segment is in use, for what is evicted first."""
+        for tier in (self.hot, self.warm):
+            tier.budget.order.touch(self.name, segment_id)
+
+    def keep_at_hand(self, held: ResidentSegment) -> None:
+        """Have single records of a hot segment found at once from now on."""
+        if self.points is not None and isinstance(held.source, MappedSegment):
+            self.points.keep(held.segment_id, held.source)
 
     def _open_anew(self, segment_id: int) -> ResidentSegment:
         source = self._open_hot(segment_id)
@@ -237,6 +249,8 @@ class StreamInstance(Residency):
         """Forget a held segment, so that the next reader gets it from where it is now."""
         with self.changed:
             self._open.pop(segment_id, None)
+        if self.points is not None:
+            self.points.drop(segment_id)
 
     def ring(self) -> RingView | None:
         """The landing ring as it is now, for reading what is not written out yet."""
@@ -359,6 +373,8 @@ class StreamInstance(Residency):
     def close(self) -> None:
         """Close manifest and directories; the writer is closed before."""
         self.closed = True
+        if self.points is not None:
+            self.points.close()
         with self.changed:
             self._open.clear()
         self._ring = None
