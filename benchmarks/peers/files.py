@@ -89,6 +89,7 @@ class Device(Store):
 
     name = "device"
     settings = "pwrite of what the caller has, 1 MiB at a time, into a fallocated file; fdatasync"
+    modes = ("one", "batch", "packed", "group", "each")
     sequential = random = False
     FILE_BYTES = 1 << 30
 
