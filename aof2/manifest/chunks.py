@@ -131,12 +131,7 @@ class ChunkFiles:
 
     def previous_of(self, chunk_id: int) -> ChainPoint | None:
         """The end of the chunk before this one, as its start block names it."""
-        reader = self.reader(chunk_id)
-        try:
-            reader.read()
-            start = reader.start
-        finally:
-            reader.close()
+        start = self.start_of(chunk_id)
         if start is None:
             return None
         return ChainPoint(
@@ -145,6 +140,15 @@ class ChunkFiles:
             start.previous_end_offset,
             start.previous_chain_crc,
         )
+
+    def start_of(self, chunk_id: int) -> StartInfo | None:
+        """A chunk's start block, None where it has no good one."""
+        reader = self.reader(chunk_id)
+        try:
+            reader.read()
+            return reader.start
+        finally:
+            reader.close()
 
     def exists(self, chunk_id: int) -> bool:
         """Whether there is a chunk of that number."""

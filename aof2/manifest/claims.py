@@ -7,6 +7,8 @@ object under a claim's key takes the epoch, also a damaged one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aof2.errors import Fenced, ManifestCorrupt, UploadFailed
 from aof2.manifest.bucket import EPOCH_MAX, BucketKeys
 from aof2.manifest.notes import Claim, get_note, put_note
@@ -80,6 +82,25 @@ def assert_not_fenced(store: ObjectStore, identity: StreamIdentity, epoch: int) 
     key = BucketKeys(identity).claim(epoch + 1)
     if _exists(store, key):
         raise fenced(epoch + 1, key)
+
+
+def check_claims_ours(store: ObjectStore, identity: StreamIdentity, epochs: Iterable[int]) -> None:
+    """Make sure that only this root has claimed some epochs; one request for each.
+
+    Raises:
+        Fenced: Another root has claimed one, or its claim cannot be read.
+        FetchFailed, Tier2Auth, Tier2Unavailable: The store failed, and nothing is known.
+    """
+    keys = BucketKeys(identity)
+    for epoch in epochs:
+        key = keys.claim(epoch)
+        try:
+            data = get_note(store, key)
+            claimed = None if data is None else Claim.decode(data, uuid=identity.uuid, key=key)
+        except ManifestCorrupt as error:
+            raise fenced(epoch, key) from error
+        if claimed is not None and claimed.root_id != identity.root_id:
+            raise fenced(epoch, key)
 
 
 def fenced(epoch: int, key: str) -> Fenced:

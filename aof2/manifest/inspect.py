@@ -224,9 +224,7 @@ class ManifestInspector:
                 )
             )
         rows = list(fold.index.rows())
-        beside: list[Finding] = list(
-            check_files(rows, fold.index.trimmed, self._hot, self._warm)
-        )
+        beside: list[Finding] = list(check_files(rows, fold.index.trimmed, self._hot, self._warm))
         if self._store is not None:
             beside += check_objects(rows, self._store)
             found += check_published(self._manifest, self.identity, fold.sealed, self._store)

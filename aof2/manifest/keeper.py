@@ -66,14 +66,17 @@ class SnapshotKeeper:
         self._last_number += 1
         number = self._last_number
         identity = self._files.identity
-        self.pending = number, capture(
-            index.fold,
-            number=number,
-            stream_uuid=identity.uuid,
-            root_id=identity.root_id,
-            epoch=identity.epoch,
-            created_ns=self._files.time.now_ns(),
-            covers=(end.chunk_id, end.end_position, end.end_offset, end.chain_crc),
+        self.pending = (
+            number,
+            capture(
+                index.fold,
+                number=number,
+                stream_uuid=identity.uuid,
+                root_id=identity.root_id,
+                epoch=identity.epoch,
+                created_ns=self._files.time.now_ns(),
+                covers=(end.chunk_id, end.end_position, end.end_offset, end.chain_crc),
+            ),
         )
 
     def write(self, index: Index) -> HeadInfo | None:

@@ -44,8 +44,7 @@ def _values(thing: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
         return None
     values = {name: getattr(thing, name) for name in names}
     return {
-        name: f"{value:016x}" if name.endswith("crc64") else value
-        for name, value in values.items()
+        name: f"{value:016x}" if name.endswith("crc64") else value for name, value in values.items()
     }
 
 

@@ -9,7 +9,7 @@ from aof2._core.snapshot import HeadInfo
 from aof2.clock import Clock
 from aof2.errors import Fenced, ManifestCorrupt
 from aof2.manifest.chunks import ChainPoint
-from aof2.manifest.claims import claim
+from aof2.manifest.claims import check_claims_ours, claim, highest_claim
 from aof2.manifest.generation import agree_on_uuid
 from aof2.manifest.log import Manifest
 from aof2.manifest.notes import Head
@@ -170,20 +170,24 @@ class Publication:
         """How far the stream is published, None: nothing of this chain is.
 
         A repaired manifest is a chain of its own, with higher numbers than the one that it
-        replaces, which need not be readable any more.
+        replaces, which need not be readable any more. It replaces no more than what was there when
+        it was made: whoever began after that has taken the stream over.
         """
-        manifest = self._manifest
+        manifest, identity = self._manifest, self._manifest.identity
+        if root is None or root == 1:
+            return check_lineage(self._store, identity, hint, manifest.has_chain_point, below=below)
+        repaired = manifest.root_epoch()
         try:
-            if root is not None and root > 1:
-                end = find_end(self._store, manifest.identity, hint, below=below)
-                if end is None or end.next_chunk <= root:
-                    return None
-            return check_lineage(
-                self._store, manifest.identity, hint, manifest.has_chain_point, below=below
-            )
+            end = find_end(self._store, identity, hint, below=below)
+            if end is None:
+                return None
+            if end.next_chunk <= root:
+                check_claims_ours(self._store, identity, range(end.epoch, repaired, -1)[:1])
+                return None
+            return check_lineage(self._store, identity, hint, manifest.has_chain_point, below=below)
         except ManifestCorrupt:
-            if root is None or root == 1:
-                raise
+            top = (below or 1 + highest_claim(self._store, identity, hint=hint.epoch)) - 1
+            check_claims_ours(self._store, identity, range(top, repaired, -1))
             return None
 
     def _covered_by_snapshot(self) -> Head:

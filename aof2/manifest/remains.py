@@ -11,6 +11,7 @@ from aof2.errors import CorruptionError, Fenced, FormatError, ManifestCorrupt
 from aof2.manifest.bucket import BucketKeys
 from aof2.manifest.chunks import chunk_ids, chunk_name
 from aof2.manifest.chunkview import ChunkView, InspectedRecord, view_chunk
+from aof2.manifest.claims import highest_claim
 from aof2.manifest.facts import Record
 from aof2.manifest.index import SegmentRow
 from aof2.manifest.notes import Claim, get_note
@@ -110,7 +111,8 @@ def _take_snapshot(stream: Directory, identity: StreamIdentity, remains: Remains
         loaded, _ = newest(manifest, identity, snapshot_numbers(manifest))
         if loaded is None:
             return
-        index, remains.epoch = loaded.index, loaded.head.epoch
+        index = loaded.index
+        remains.epoch = max(remains.epoch, loaded.head.epoch)
         remains.trimmed = index.trimmed
         for row in index.rows():
             if row.cold is not None:
@@ -147,6 +149,7 @@ def _check_ours(store: ObjectStore, identity: StreamIdentity, remains: Remains) 
         end = find_end(store, identity, read_hint(store, identity))
         if end is None:
             return
+        remains.epoch = max(remains.epoch, end.epoch)
         remains.published_chunk = end.next_chunk - 1
         key = keys.claim(end.epoch)
         data = get_note(store, key)
@@ -155,8 +158,11 @@ def _check_ours(store: ObjectStore, identity: StreamIdentity, remains: Remains) 
         claimed = Claim.decode(data, uuid=identity.uuid, key=key)
     except (CorruptionError, FormatError) as error:
         remains.notes.append(f"{error.path}: {error.message}")
-        listed = [entry.number for entry in keys.list_manifest(store).chunks]
-        remains.published_chunk = max([remains.published_chunk, *listed])
+        listed = keys.list_manifest(store).chunks
+        remains.published_chunk = max([remains.published_chunk, *(e.number for e in listed)])
+        # What cannot be read is given up, whoever wrote it; whoever comes later is another matter.
+        hint = max([remains.epoch, *(e.epoch for e in listed)])
+        remains.epoch = highest_claim(store, identity, hint=hint)
         return
     if claimed.root_id != identity.root_id:
         raise Fenced(

@@ -64,6 +64,11 @@ class SealedPart:
         previous = self._files.previous_of(first)
         return first if previous is not None and previous.is_root else None
 
+    def root_epoch(self) -> int:
+        """Epoch under which the log's first chunk was begun; for a log that still has it."""
+        start = self._files.start_of(self._first)
+        return self.identity.epoch if start is None else start.epoch
+
     def chunks(self) -> list[int]:
         """Numbers of the chunk files, ascending; the active and the prepared one are the last."""
         return self._files.ids()

@@ -38,9 +38,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(T.SEGMENT_OPENED, take=TAKES["OPENED"]),
     Transition(T.SEAL_SEGMENT, sets=SEALED, take=TAKES["SEALED"]),
     Transition(T.COMPRESSION_STARTED, needs=SEALED),
-    Transition(
-        T.COMPRESSION_DONE, needs=SEALED, sets=COMPRESSED | WARM, take=TAKES["COMPRESSED"]
-    ),
+    Transition(T.COMPRESSION_DONE, needs=SEALED, sets=COMPRESSED | WARM, take=TAKES["COMPRESSED"]),
     Transition(T.COMPRESSION_FAILED, needs=SEALED),
     Transition(T.UPLOAD_STARTED, needs=SEALED, sets=KEY, take=TAKES["KEY"]),
     Transition(T.UPLOAD_DONE, needs=SEALED | KEY | COMPRESSED, sets=COLD, take=TAKES["OBJECT"]),

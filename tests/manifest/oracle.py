@@ -176,9 +176,7 @@ class Oracle:
             "trimmed": self.trimmed,
             "cold_end": self.cold_end,
             "first_offset": max(self.trimmed, first),
-            "pending_compress": ids(
-                lambda r: kept(r) and not r["compressed"] and not r["cold"]
-            ),
+            "pending_compress": ids(lambda r: kept(r) and not r["compressed"] and not r["cold"]),
             "pending_upload": ids(lambda r: kept(r) and r["warm_present"] and not r["cold"]),
             "pending_delete": ids(lambda r: r["delete_queued"]),
             "needs_fetch": ids(lambda r: kept(r) and r["needs_fetch"]),

@@ -204,10 +204,7 @@ def test_random_lives_fold_in_any_interleaving(seed):
         applied += 1
     assert index.applied == applied
     assert [row.segment_id for row in index.rows()] == list(range(1, 101))
-    assert all(
-        before.end_offset == after.base_offset
-        for before, after in pairwise(index.rows())
-    )
+    assert all(before.end_offset == after.base_offset for before, after in pairwise(index.rows()))
 
 
 def test_what_was_trimmed_needs_no_work_but_its_deletion():

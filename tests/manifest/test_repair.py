@@ -221,6 +221,38 @@ def test_a_repair_takes_what_was_published_into_account(cold):
         assert inspector.check() == []
 
 
+@pytest.mark.parametrize("chain", ["readable", "damaged"])
+def test_a_takeover_after_a_repair_is_noticed_however_little_it_published(cold, tmp_path, chain):
+    """Goal: a repaired root and the one that took its stream over never both write.
+
+    Method: repair; before the root opens again, take the stream over elsewhere, which publishes
+    numbers below those of the repaired chain. With a published chain that can be read, and not.
+    """
+    root, tier2 = cold
+    flip_middle(root)
+    report = aof2.repair(root, "orders", tier2=tier2, config=SMALL)
+    with aof2.open(tmp_path / "other", tier2=tier2, config=SMALL) as manager:
+        log = manager.stream("orders")
+        taken = log.next_offset
+        log.append(b"elsewhere")
+        manager.drain("remote")
+        log.append(b"elsewhere again")
+    numbers = [int(path.name.split(".")[0]) for path in tier2.rglob("*.mlog")]
+    assert max(numbers) < report.first_chunk
+    if chain == "damaged":
+        newest = max(tier2.rglob("*.mlog"), key=lambda path: path.name)
+        newest.write_bytes(newest.read_bytes()[:-1])
+    with aof2.open(root, tier2=tier2, config=SMALL) as manager:
+        log = manager.stream("orders")
+        with pytest.raises(aof2.Fenced):
+            manager.drain("remote", timeout=20)
+        assert log.watermarks.remote <= taken
+    if chain == "readable":
+        with aof2.open(tmp_path / "other", tier2=tier2, config=SMALL) as manager:
+            manager.drain("remote")
+            assert manager.stream("orders").get(taken).payload == b"elsewhere"
+
+
 def test_a_trim_survives_a_repair(cold):
     """Goal: what was given up does not come back. Method: trim, damage another chunk, repair."""
     root, tier2 = cold

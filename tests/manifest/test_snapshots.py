@@ -261,7 +261,6 @@ def test_a_full_disk_leaves_room_for_housekeeping(tmp_path, seam):
     manifest = open_manifest(tmp_path)
     seam(lambda at, *rest: errno.ENOSPC if at == "fallocate" else 0)
 
-
     def fill():
         while manifest.appended_count < 1000:
             manifest.append(T.CUSTOM_EVENT, 0, 0, text="x" * 300)
