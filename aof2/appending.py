@@ -218,9 +218,12 @@ class Appending(Trimming):
         self, attempt: Callable[[], T], blocked: WouldBlock, timeout: Timeout
     ) -> T:
         """Try again until there is room, from the moment on that a first try found none."""
-        until_s = self._until(timeout)
-        await wait_of(blocked).suspend(until_s)
-        return await retried_async(attempt, until_s)
+        until_s, began_s = self._until(timeout), self._clock.monotonic_s()
+        await wait_of(blocked).go_on_async(until_s)
+        done = await retried_async(attempt, until_s)
+        assert self._coordinator is not None
+        self._coordinator.context.meters.admission.record(self._clock.monotonic_s() - began_s)
+        return done
 
     async def _appending_batch(
         self,

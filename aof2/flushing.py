@@ -6,9 +6,9 @@ import dataclasses
 import functools
 from typing import Literal
 
-from aof2.coordinator.commands import Rollover
-from aof2.errors import ConfigError, NotYetDurable, RolloverFailed, WouldBlock, WouldBlockKind
+from aof2.errors import ConfigError, NotYetDurable, WouldBlock, WouldBlockKind
 from aof2.handle import StreamHandle
+from aof2.seals import SealAck
 from aof2.waiting import Timeout, Wait, retried, retried_async, wait_of
 
 Level = Literal["local", "remote"]
@@ -184,28 +184,21 @@ class Flushing(StreamHandle):
 
     def _start_seal(self) -> Wait:
         """Put the END into the active segment; `WouldBlock`(FLUSH) when the ring has no room."""
-        upto = self.next_offset
         self._writer().end_segment(nowait=True)
         if self._coordinator is not None:
             self._coordinator.kick()
+        # An earlier segment may have its END and no seal yet; the last ack tells of all of them.
+        ended = max((u.segment_id for u in self._instance.unsealed() if u.ended), default=0)
         return Wait(
             self._instance.signals.work,
-            functools.partial(self._is_sealed, upto),
+            functools.partial(self._is_sealed, self._instance.seals.ack(ended)),
             WouldBlockKind.ROLLOVER,
             "the seal is not acknowledged yet; it goes on",
             stream=self.name,
         )
 
-    def _is_sealed(self, upto: int) -> bool:
-        if self._instance.sealed_end() >= upto:
+    def _is_sealed(self, ack: SealAck) -> bool:
+        if ack.acked:
             return True
         self._check_alive()
-        # Of seals only: a tier 2 that is down is no reason why a segment could not be sealed.
-        error = self._instance.failures.get(Rollover)
-        if error is not None and any(u.ended for u in self._instance.unsealed()):
-            raise RolloverFailed(
-                f"the segment could not be sealed ({error}); its records are intact, it is "
-                "tried again",
-                stream=self.name,
-            ) from error
-        return False
+        return ack.check()

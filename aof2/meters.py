@@ -94,7 +94,7 @@ class Meters:
     Attributes:
         commands: By name of the type.
         worker_deaths: Workers that ended by something that is no `Exception`.
-        would_block: `WouldBlock` and `WaitTimeout` errors that were raised, by kind.
+        would_block: Calls that could not go on at once, by what for, in all three forms.
         admission: How long appends that had to wait did so.
         hydration: How long segments took to come back to the hot tier.
         hydration_failures: How often that failed.

@@ -66,7 +66,7 @@ class Metrics:
     )
     worker_deaths: int = _one("aof_worker_deaths_total", "counter", "deaths")
     # Appends and durability.
-    would_block: dict[str, int] = _by("kind", "aof_would_block_total", "counter", "errors")
+    would_block: dict[str, int] = _by("kind", "aof_would_block_total", "counter", "calls")
     admission_wait: Histogram = _one("aof_admission_wait_seconds", "histogram", "seconds")
     fsync_duration: Histogram = _one("aof_fsync_duration_seconds", "histogram", "seconds")
     durability_lost: int = _one("aof_durability_lost_streams", "gauge", "streams")

@@ -170,7 +170,7 @@ class Signal:
             self._announcer.call(self)
 
     def count(self, kind: WouldBlockKind) -> None:
-        """A call was told that it would have to wait, or that its time is up."""
+        """A call could not go on at once: it was refused, or it waits."""
         self._announcer.would_block[kind.value] += 1
 
     def wait(self, ready: Ready, until_s: float | None) -> bool:
@@ -347,7 +347,7 @@ class Announcer:
     Attributes:
         bell: What C threads ring.
         work: Background work of any stream ended.
-        would_block: How often a call would have had to wait, by kind.
+        would_block: How often a call could not go on at once, by kind.
     """
 
     def __init__(self, clock: Clock, would_block: Counter[str]) -> None:

@@ -86,7 +86,6 @@ class Wait:
 
     def timed_out(self) -> Exception:
         """The error of a call whose time is up."""
-        self.signal.count(self.kind)
         if self.late is not None:
             return self.late()
         return WaitTimeout(
@@ -105,7 +104,13 @@ class Wait:
 
     def block(self, until_s: float | None) -> None:
         """The form that blocks a thread; it says so in the log once, after a second."""
-        if not self.ready() and not self._block(until_s):
+        if not self.ready():
+            self.signal.count(self.kind)
+            self.go_on(until_s)
+
+    def go_on(self, until_s: float | None) -> None:
+        """Block a thread of which is counted already that it has to wait."""
+        if not self._block(until_s):
             raise self.timed_out()
 
     def _block(self, until_s: float | None) -> bool:
@@ -126,7 +131,13 @@ class Wait:
 
     async def suspend(self, until_s: float | None) -> None:
         """The form that is a coroutine."""
-        if not self.ready() and not await self.signal.wait_async(self.ready, until_s):
+        if not self.ready():
+            self.signal.count(self.kind)
+            await self.go_on_async(until_s)
+
+    async def go_on_async(self, until_s: float | None) -> None:
+        """Suspend a coroutine of which is counted already that it has to wait."""
+        if not await self.signal.wait_async(self.ready, until_s):
             raise self.timed_out()
 
     def wait(self, timeout: float | None) -> bool:
@@ -165,7 +176,7 @@ def retried(attempt: Callable[[], T], until_s: float | None) -> T:
             return attempt()
         except WouldBlock as blocked:
             wait = wait_of(blocked)
-        wait.block(until_s)
+        wait.go_on(until_s)
 
 
 async def retried_async(attempt: Callable[[], T], until_s: float | None) -> T:
@@ -175,7 +186,7 @@ async def retried_async(attempt: Callable[[], T], until_s: float | None) -> T:
             return attempt()
         except WouldBlock as blocked:
             wait = wait_of(blocked)
-        await wait.suspend(until_s)
+        await wait.go_on_async(until_s)
 
 
 class Turns(threading.local):

@@ -156,6 +156,14 @@ class WriterHost:
         """The answer to an append that may not wait; it knows when a retry is worth while."""
         return self._room(kind, frame_bytes).blocked()
 
+    def on_waits(self, kind: WouldBlockKind) -> None:
+        """An append that may wait does so, as those are counted that may not."""
+        self._stream.signals.room.count(kind)
+
+    def on_late(self, kind: WouldBlockKind, frame_bytes: int) -> Exception:
+        """The answer to an append whose time is up."""
+        return self._room(kind, frame_bytes).timed_out()
+
     def _room(self, kind: WouldBlockKind, frame_bytes: int) -> Wait:
         def ready() -> bool:
             writer = self._stream.writer

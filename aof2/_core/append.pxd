@@ -12,6 +12,7 @@ cdef class Appender(Durability):
     cdef uint64_t record_bytes_max
     cdef uint64_t batch_bytes_max
     cdef uint64_t file_room              # largest frame that any segment can hold
+    cdef bint intake_ended               # the stream is being closed
 
     cdef object _append(self, object payload, object ext_id, bint nowait, object timeout)
     cdef object _append_batch(self, Gathered batch, bint durable, bint nowait, object timeout)
@@ -20,8 +21,8 @@ cdef class Appender(Durability):
     cdef int _retry_until_put(self, const uint8_t *data, uint64_t n, Gathered batch,
                               object ext_id, bint nowait, object timeout, uint64_t *after) except -1
     cdef object _remedy(self, int status, uint64_t total, bint nowait)
-    cdef int _pause(self, object kind, int64_t began, object timeout, uint64_t seen,
-                    bint *told) except -1
+    cdef int _pause(self, object kind, uint64_t total, int64_t began, object timeout,
+                    uint64_t seen, bint *told) except -1
     cdef uint64_t _spare_room(self) noexcept
     cdef int _poke(self) except -1
     # The segment writer's part.

@@ -31,7 +31,7 @@ from aof2._core.layout cimport END_BYTES, FRAME_HEADER_BYTES, FRAMES_AT, PAGE_BY
 from aof2._core.logfile cimport frames_limit
 from aof2._core.put cimport put_batch, put_record
 
-from aof2.errors import RecordTooLarge, WaitTimeout, WouldBlockKind
+from aof2.errors import Closed, RecordTooLarge, WouldBlockKind
 
 cdef extern from "loglock.h" nogil:
     int64_t monotonic_ns()
@@ -210,7 +210,8 @@ cdef class Appender(Durability):
         cdef uint64_t total, seen
         cdef int64_t began = monotonic_ns()
         cdef int status
-        cdef bint told = False, waited = False
+        cdef bint told = False
+        waits = None
         if batch is None:
             total = FRAME_HEADER_BYTES + (8 if ext_id is not None else 0) + n
         else:
@@ -221,7 +222,7 @@ cdef class Appender(Durability):
             seen = self.log.changes
             status = self._put(data, n, batch, ext_id, after)
             if status == PUT_OK:
-                if waited:
+                if waits is not None:
                     self.host.on_admitted((monotonic_ns() - began) * 1e-9)
                 return 0
             kind = self._remedy(status, pad8(total), nowait)
@@ -229,13 +230,17 @@ cdef class Appender(Durability):
                 continue
             if nowait:
                 raise self.host.on_blocked(kind, pad8(total))
-            waited = True
-            self._pause(kind, began, timeout, seen, &told)
+            if kind is not waits:
+                self.host.on_waits(kind)
+                waits = kind
+            self._pause(kind, pad8(total), began, timeout, seen, &told)
 
     cdef object _remedy(self, int status, uint64_t total, bint nowait):
         """Do what a put lacked; if that cannot be done now, the kind of what it waits for."""
         cdef HotLog *log = self.log
         self._check_running()
+        if self.intake_ended:
+            raise Closed("the stream is being closed: open the root again", stream=self.stream)
         kind = WouldBlockKind.FLUSH
         if status == PUT_NO_MEMORY:
             raise MemoryError("sparse index")
@@ -267,16 +272,15 @@ cdef class Appender(Durability):
         return frames_limit(self.log.spare.file_bytes) - FRAMES_AT
 
     cdef int _pause(
-        self, object kind, int64_t began, object timeout, uint64_t seen, bint *told
+        self, object kind, uint64_t total, int64_t began, object timeout, uint64_t seen,
+        bint *told,
     ) except -1:
         """Wait for a change for a slice of time, or raise because the time is up."""
         cdef int64_t waited = monotonic_ns() - began, slice_ns = WAIT_SLICE_NS
         cdef double limit_s = self._limit(timeout)
         if limit_s >= 0:
             if waited * 1e-9 >= limit_s:
-                raise WaitTimeout(
-                    f"no room for {waited * 1e-9:.1f} s, waiting for {kind.value}; nothing was "
-                    "appended, try again", kind=kind, stream=self.stream)
+                raise self.host.on_late(kind, total)
             slice_ns = min(slice_ns, <int64_t> (limit_s * 1e9) - waited + 1)
         self._tell(kind, waited, told)
         with nogil:
@@ -284,16 +288,25 @@ cdef class Appender(Durability):
         PyErr_CheckSignals()
         return 0
 
+    def end_intake(self):
+        """For a close: appends are refused from now on, with `Closed`, and those that wait are told
+        so at once. Flushes and seals go on."""
+        # Set before the limit, which only the thread of an append that rolls over could lift again.
+        self.intake_ended = True
+        self.log.file_limit = 0
+        self.announce()
+
     def has_room(self, uint64_t frame_bytes):
         """Whether trying again to append a frame of that size is worth while now.
 
-        It asks for what is missing. True for a writer that has stopped: trying says why.
+        It asks for what is missing. True for a writer that has stopped, or that takes nothing more:
+        trying says why.
 
         Raises:
             StorageFull: nothing under way can make room.
         """
         cdef HotLog *log = self.log
-        if log.state != HOT_OPEN:
+        if log.state != HOT_OPEN or self.intake_ended:
             return True
         if log.swapping:
             return False

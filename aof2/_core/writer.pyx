@@ -8,6 +8,8 @@ What the writer cannot decide it asks its host, which has these methods:
 * `on_no_segment(frame_bytes) -> WouldBlockKind`: no spare can take a frame of that size; ask for
   one, and say what the append waits for, or raise `StorageFull`.
 * `on_blocked(kind, frame_bytes) -> WouldBlock`: what an append that may not wait raises.
+* `on_waits(kind)`: an append begins to wait, or waits for something else from now on.
+* `on_late(kind, frame_bytes) -> WaitTimeout`: what an append raises whose time is up.
 * `on_waiting(kind, waited_s)`: a blocking call has waited for so long that it is worth a warning.
 * `on_admitted(waited_s)`: an append that had to wait found room.
 * `on_news(news)`: what `watch` was called for has happened, on this thread.

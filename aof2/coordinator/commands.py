@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from aof2.seals import SealAck
 from aof2.types import Tier
 
 Area = Literal["tiered", "tier0", "tier1", "tier2"]
@@ -53,6 +54,12 @@ class Command:
         """What makes two commands the same work."""
         return (type(self), self.stream) if self.per_stream else self
 
+    def acknowledge(self) -> None:
+        """Tell whoever asked for it that it has ended well."""
+
+    def refuse(self, error: BaseException) -> None:
+        """Tell whoever asked for it that a run has failed; it runs again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepare(Command):
@@ -80,19 +87,29 @@ class Rollover(Command):
     """Seal a segment that got its END, or the active one once it has reached its age.
 
     Enqueued by: the planner, for the oldest ended segment of a stream.
-    Effect:      index, footer, pointer and `SealSegment` are durable. That is the ack: `sealed_end`
-    passes the segment, and `notify` wakes whoever waits for the seal. A failure is kept for them
-    until the next success.
-    Idempotent:  a sealed segment is left as it is.
+    Effect:      index, footer, pointer and `SealSegment` are durable; then `ack` is resolved, which
+    ends the waits for this seal. A failure fails it until the next success.
+    Idempotent:  a sealed segment is left as it is. Two with different acks are the same work.
     """
 
     segment: int
+    ack: SealAck | None = field(default=None, compare=False, repr=False)
 
     lane: ClassVar[Lane] = Lane.URGENT
     priority: ClassVar[int] = 1
     deadline_s: ClassVar[float] = 30.0
     per_stream: ClassVar[bool] = True
     area: ClassVar[Area] = "tier0"
+
+    def acknowledge(self) -> None:
+        """The seal is durable."""
+        if self.ack is not None:
+            self.ack.resolve()
+
+    def refuse(self, error: BaseException) -> None:
+        """It could not be made; those who wait get `RolloverFailed`."""
+        if self.ack is not None:
+            self.ack.fail(error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,7 @@ class Context:
             delete=tuple(remote.due_deletes(now_s)),
             holding=self._holding(stream) if pressed and not self._is_granted(stream) else None,
             granted=self._is_granted(stream),
+            seals=stream.seals,
         )
 
     def _need_bytes(self, stream: StreamInstance) -> int:

@@ -38,6 +38,8 @@ def handle(command: Command, ctx: Context) -> None:
     stream = ctx.streams.get(command.stream)
     if stream is not None:
         _HANDLERS[type(command)](command, stream, ctx)
+        # Before whoever waits is woken to look.
+        command.acknowledge()
         stream.notify(type(command))
 
 

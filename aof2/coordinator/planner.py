@@ -38,8 +38,9 @@ def plan(view: View) -> list[Command]:
     commands: list[Command] = []
     for stream in view.streams:
         # Seals are in order: the next one is planned once this one is done.
-        waiting = stream.ended or ((stream.aged,) if stream.aged else ())
-        commands += [Rollover(stream.name, segment) for segment in waiting[:1]]
+        for segment in (stream.ended or ((stream.aged,) if stream.aged else ()))[:1]:
+            ack = None if stream.seals is None else stream.seals.ack(segment)
+            commands.append(Rollover(stream.name, segment, ack))
         commands += [Upload(stream.name, segment) for segment in stream.upload]
         commands += [Evict(stream.name, segment, tier) for segment, tier in stream.trimmed]
         commands += [Publish(stream.name)] if stream.publish else []

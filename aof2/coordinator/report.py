@@ -14,7 +14,7 @@ LOGGER = logging.getLogger("aof2.tiered")
 
 def _fields(command: Command, event: str, **more: Any) -> dict[str, Any]:
     """`extra` of a log record: the event's name, the command's type and its fields."""
-    told = {f.name: getattr(command, f.name) for f in dataclasses.fields(command)}
+    told = {f.name: getattr(command, f.name) for f in dataclasses.fields(command) if f.compare}
     return {"event": event, "command": type(command).__name__, **told, **more}
 
 

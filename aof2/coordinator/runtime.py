@@ -153,7 +153,7 @@ class Coordinator:
     def seal_ended(self, stream: StreamInstance) -> None:
         """Seal what has an END, on this thread; for a close, after `stop`."""
         for ended in [u.segment_id for u in stream.unsealed() if u.ended]:
-            handle(Rollover(stream.name, ended), self.context)
+            handle(Rollover(stream.name, ended, stream.seals.ack(ended)), self.context)
 
     @property
     def stopping(self) -> bool:
@@ -269,6 +269,7 @@ class Coordinator:
             overdue = entry.is_overdue(now_s, config.retry_attempts_max)
             self._ended(command)
             self._wake.notify_all()
+        command.refuse(error)
         if not self._stopping:
             tell_failed(entry, error, pause_s, took_s, overdue=overdue)
         stream = self.context.streams.get(command.stream)

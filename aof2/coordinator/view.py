@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from aof2.seals import Seals
 from aof2.types import Tier
 
 EvictionCandidate = tuple[str, int, int]
@@ -51,6 +52,7 @@ class StreamView:
         delete: Segments whose object's deletion can take its next step.
         holding: What it could give back; None while another stream must not take it.
         granted: It was given room that it has not used yet.
+        seals: Where those who wait for a seal are told of it.
     """
 
     name: str
@@ -70,6 +72,7 @@ class StreamView:
     delete: tuple[int, ...] = ()
     holding: Holding | None = None
     granted: bool = False
+    seals: Seals | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from aof2.admission import on_disk
 from aof2.errors import OffsetOutOfRange, SegmentLost, WouldBlockKind
 from aof2.leases import ResidentSegment, SegmentSource
 from aof2.manifest.log import Manifest
+from aof2.seals import Seals
 from aof2.signals import StreamSignals
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
@@ -48,6 +49,7 @@ class StreamInstance(Residency):
         remote: The published manifest, and what is to go from tier 2.
         failures: The newest failure of each kind of background work for this stream, oldest first;
             a success of the same kind takes it away.
+        seals: Acknowledgements of seals that were asked for.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class StreamInstance(Residency):
         self.spare_id = 0
         self.size_steps = 0
         self.failures: dict[object, BaseException] = {}
+        self.seals = Seals(identity.name)
         self._open: OrderedDict[int, ResidentSegment] = OrderedDict()
         self._ring: RingView | None = None
         self.points: PointReader | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import pickle
 import re
@@ -110,7 +111,32 @@ def test_waits_are_counted_and_timed_only_when_there_are_any(tmp_path):
         found = manager.metrics()
     assert found.admission_wait.count == 1
     assert found.admission_wait.sum_s >= 0.01
-    assert found.would_block == {"rollover": 1}
+    assert found.would_block == {"rollover": 2}
+
+
+def test_the_three_forms_of_an_append_are_counted_alike(tmp_path):
+    """Goal: a program that waits is as visible as one that is refused. Method: each form meets a
+    stream without a segment; one each whose time is up; count calls and waits."""
+    gate = threading.Event()
+    with aof2.open(tmp_path) as manager:
+        manager._coordinator.before = lambda command: gate.wait(20)
+        log = manager.stream("s")
+        with pytest.raises(aof2.WouldBlock):
+            log.append_nowait(b"x")
+        with pytest.raises(aof2.WaitTimeout) as late:
+            log.append(b"x", timeout=0.01)
+        assert late.value.retry_after_s > 0
+        assert late.value.wait(0) is False
+        with pytest.raises(aof2.WaitTimeout):
+            asyncio.run(log.append_async(b"x", timeout=0.01))
+        assert manager.metrics().would_block == {"rollover": 3}
+        assert manager.metrics().admission_wait.count == 0
+        threading.Timer(0.05, gate.set).start()
+        asyncio.run(log.append_async(b"x"))
+        found = manager.metrics()
+    assert found.admission_wait.count == 1
+    assert found.admission_wait.sum_s >= 0.01
+    assert found.would_block == {"rollover": 4}
 
 
 def test_a_readonly_manager_tells_what_it_sees(tmp_path):

@@ -16,6 +16,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.streamdir",
         "aof2.manifest",
         "aof2.leases",
+        "aof2.seals",
         "aof2.signals",
         "aof2.waiting",
         "aof2.fetching",
