@@ -180,8 +180,9 @@ cdef int _build_ring(HotLog *log, uint64_t ring_bytes, bint may_stop) noexcept n
     cdef int error
     pthread_mutex_lock(&log.lock)
     while log.ring_building or log.swapping:
-        if may_stop and log.stop:
-            # Whoever gives the ring back holds the turn, and waits for this thread to end.
+        if (may_stop and log.stop) or (log.swapping and not may_stop):
+            # Whoever gives the ring back holds the turn. It waits for the thread to end, and takes
+            # the claim of an append, which has to claim anew.
             pthread_mutex_unlock(&log.lock)
             return 0
         pthread_cond_wait(&log.change, &log.lock)

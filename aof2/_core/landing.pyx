@@ -87,7 +87,7 @@ cdef class Landing(WriterGauges):
         return False
 
     cdef int _make_ring(self, uint64_t ring_bytes) except -1:
-        """Have a ring of that size now; the caller cannot go on without it."""
+        """Have a ring of that size now, unless somebody else has its turn: then try again."""
         cdef int error
         if self.log.header == NULL or self.log.ring_bytes < ring_bytes:
             with nogil:
@@ -98,6 +98,8 @@ cdef class Landing(WriterGauges):
                 self.host.on_ring(self.ring_bytes)
                 raise
             self._swap_ring()
+        if self.log.header == NULL or self.log.swapping:
+            return 0  # The ring was given back meanwhile, and the claim with it.
         check_errno(hot_start_threads(self.log), "start the write-out threads", self.directory.path)
         return 0
 
@@ -162,10 +164,11 @@ cdef class Landing(WriterGauges):
             self.directory.unlink(TEMPORARY_NAME, missing_ok=True)
             with nogil:
                 hot_stop_threads(log)
+            # Before an append may claim room for the next ring: that claim must stay.
+            self.host.on_ring(0)
         except BaseException:
             hot_end_swap(log)
             raise
         with nogil:
             hot_drop_ring(log)
-        self.host.on_ring(0)
         return True
