@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator
 
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
-from aof2.coordinator.commands import Command, Compress, Publish, Rollover, Upload
+from aof2.coordinator.commands import (
+    Command,
+    Compress,
+    CompressToTier2,
+    Publish,
+    Rollover,
+    Upload,
+)
 from aof2.coordinator.context import Context
 from aof2.coordinator.planner import cannot_compress
 from aof2.coordinator.runtime import Coordinator
@@ -80,7 +87,7 @@ class Draining:
         for log in list(self._streams.values()):
             yield functools.partial(log._drained, level)
         self._coordinator.kick(hasten=True)
-        wanted: tuple[type[Command], ...] = (Rollover, Compress)
+        wanted: tuple[type[Command], ...] = (Rollover, Compress, CompressToTier2)
         if level == "remote":
             wanted = (*wanted, Upload, Publish)
         kind = WouldBlockKind.REMOTE if level == "remote" else WouldBlockKind.ROLLOVER
@@ -112,7 +119,7 @@ class Draining:
     def _is_behind(self, stream: StreamInstance) -> bool:
         """Whether tier 2 still lacks something of a stream; it need not wait for the next regular
         publication."""
-        uploads = bool(stream.to_upload)
+        uploads = stream.has_uploads
         behind = uploads or stream.remote.is_behind(uploads=uploads)
         if behind and stream.remote.due_s > self._clock.monotonic_s():
             stream.remote.due_s = 0.0

@@ -8,7 +8,7 @@ from aof2._core import logfile
 from aof2._core.writer import SegmentWriter
 from aof2.clock import Clock
 from aof2.config import MIB, AofManagerConfig
-from aof2.coordinator.context import RING_BYTES_MIN, Context
+from aof2.coordinator.context import RING_BYTES_MIN, Context, is_disk_full
 from aof2.coordinator.planner import who_frees
 from aof2.coordinator.runtime import Coordinator
 from aof2.coordinator.view import View
@@ -21,7 +21,6 @@ from aof2.waiting import Wait
 LOGGER = logging.getLogger("aof2.tier0")
 RECORD_BYTES_DEFAULT = 16 * MIB
 BATCH_BYTES_DEFAULT = 4 * MIB
-ENOSPC = 28
 FAST_S = 0.05
 FAST_STEPS = 6
 """From the first size to the default largest: 64 times."""
@@ -134,8 +133,7 @@ class WriterHost:
             )
         if stream.manifest.stalled is not None:
             return WouldBlockKind.FLUSH
-        failures = list(stream.failures.values())
-        if any(isinstance(error, OSError) and error.errno == ENOSPC for error in failures):
+        if any(is_disk_full(error) for error in list(stream.failures.values())):
             return WouldBlockKind.DISK_FULL
         if wanted <= tier0.room:
             return WouldBlockKind.ROLLOVER

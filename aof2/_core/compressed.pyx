@@ -6,7 +6,6 @@ own only after everything in it was synced and read back.
 """
 
 import os
-from collections import namedtuple
 
 import xxhash
 import zstandard
@@ -17,45 +16,18 @@ from libc.string cimport memcmp, memcpy
 
 from aof2._core.checksum cimport crc64
 from aof2._core.compressed_cut cimport SealedSource, check_footer
+from aof2._core.compressed_pack cimport Packer, make_info
 from aof2._core.compressed_read cimport file_size, read_range, read_table
-from aof2._core.compressed_table cimport SEEK_ENTRY_BYTES, WarmTable, encode_tables
-from aof2._core.layout cimport Footer, WarmEntry, WarmTableHeader
+from aof2._core.compressed_table cimport SEEK_ENTRY_BYTES, WarmTable
+from aof2._core.layout cimport Footer
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport check_errno, sys_close, sys_fdatasync, sys_pwrite, sys_write_check
+
+from aof2._core.compressed_pack import CompressedInfo
 from aof2.errors import AofError, CompressionFailed, HydrationFailed, ObjectCorrupt
 
 cdef enum:
     GROUP_BYTES = 4194304
-
-
-class CompressedInfo(
-    namedtuple(
-        "CompressedInfo",
-        "bytes table_bytes crc64 raw_bytes raw_crc64 "
-        "stream_uuid segment_id epoch base_offset end_offset",
-        defaults=(0, 0, b"", 0, 0, 0, 0),
-    )
-):
-    """What a `.seg.zst` file is, for the manifest and for comparing two copies.
-
-    Attributes:
-        bytes: Size of the file.
-        table_bytes: Size of what follows its last data frame: our table and the seek table.
-        crc64: CRC-64/NVME of the file.
-        raw_bytes: Size of the sealed segment that it holds.
-        raw_crc64: CRC-64/NVME of that segment.
-        stream_uuid: 16 bytes that name the stream.
-        segment_id: Ordinal of the segment in its stream.
-        epoch: Epoch of the writer that wrote the segment.
-        base_offset: Offset of the segment's first record.
-        end_offset: Offset just past its last record.
-
-    Example:
-        >>> CompressedInfo(bytes=1000, table_bytes=253, crc64=7).raw_bytes
-        0
-    """
-
-    __slots__ = ()
 
 
 class _Stopped(Exception):
@@ -228,75 +200,27 @@ def _compare(info, expect, path):
             raise ObjectCorrupt(f"its {field} is {actual!r}, expected {wanted!r}", path=path)
 
 
-cdef object _info(const WarmTableHeader *header, uint64_t n, uint64_t table_bytes, uint64_t crc):
-    return CompressedInfo(
-        n, table_bytes, crc, header.raw_bytes, header.raw_crc64,
-        (<const char *> header.stream_uuid)[:16], header.segment_id, header.epoch,
-        header.base_offset, header.end_offset,
-    )
-
-
 cdef object _compress(SealedSource sealed, Directory target, str temporary, int level, stop):
     """Write the file under its temporary name and sync it."""
-    cdef WarmTableHeader header
-    cdef uint64_t position = 0, crc = 0
-    cdef Py_ssize_t known = 0
-    cdef bytes packed, tail
-    cdef list hashes = []
+    cdef Packer packer = Packer(sealed, level)
+    cdef uint64_t position = 0
     cdef str path = target.join(temporary)
+    cdef bytes packed
     cdef int fd
-    compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
     target.unlink(temporary, missing_ok=True)
     fd = target.open_file(temporary, True, True)
     try:
         while True:
             _poll(stop)
-            raw = sealed.next_group()
-            if raw is None:
+            packed = packer.next()
+            if packed is None:
                 break
-            packed = _compress_group(sealed, known, raw, compressor, hashes)
-            known = len(hashes)
-            crc = crc64(crc, PyBytes_AS_STRING(packed), len(packed))
             _write(fd, packed, position, path)
             position += len(packed)
-        sealed.finish_entries()
-        sealed.describe(&header)
-        tail = encode_tables(&header, sealed.entries, hashes)
-        crc = crc64(crc, PyBytes_AS_STRING(tail), len(tail))
-        _write(fd, tail, position, path)
         _sync(fd, path)
     finally:
         sys_close(fd)
-    return _info(&header, position + len(tail), len(tail), crc)
-
-
-cdef bytes _compress_group(SealedSource sealed, Py_ssize_t known, bytes raw, compressor,
-                           list hashes):
-    """Compress the pieces from number `known` on, with which `raw` begins; fill their entries."""
-    cdef WarmEntry *entry = (<WarmEntry *> <char *> sealed.entries) + known
-    cdef Py_ssize_t i, n = len(sealed.entries) // sizeof(WarmEntry) - known
-    cdef uint64_t base = entry[0].raw_position, at = 0
-    cdef bytearray places = bytearray(16 * n)
-    cdef uint64_t *place = <uint64_t *> <char *> places
-    cdef bytes packed
-    cdef const uint8_t *data
-    view = memoryview(raw)
-    for i in range(n):
-        place[2 * i] = entry[i].raw_position - base
-        place[2 * i + 1] = entry[i].raw_bytes
-        hashes.append(xxhash.xxh64_intdigest(view[place[2 * i]:][:entry[i].raw_bytes])
-                      & 0xFFFFFFFF)
-    results = compressor.multi_compress_to_buffer(zstandard.BufferWithSegments(raw, places))
-    parts = [results[i] for i in range(n)]
-    for i in range(n):
-        entry[i].compressed_bytes = <uint32_t> len(parts[i])
-    packed = b"".join(parts)
-    data = <const uint8_t *> PyBytes_AS_STRING(packed)
-    with nogil:
-        for i in range(n):
-            entry[i].crc64 = crc64(0, data + at, entry[i].compressed_bytes)
-            at += entry[i].compressed_bytes
-    return packed
+    return packer.info
 
 
 cdef object check_whole(int fd, str path, object stop):
@@ -334,7 +258,7 @@ cdef object _unpack(int fd, str path, stop, int writing, str written_path):
             _write(writing, buffer, table.entries[first].raw_position, written_path)
         first = last
     crc = crc64(crc, PyBytes_AS_STRING(table._tail), len(table._tail))
-    return _info(&table.header, n, len(table._tail), crc)
+    return make_info(&table.header, n, len(table._tail), crc)
 
 
 cdef int _check_hashes(WarmTable table, object raw, uint32_t first, uint32_t last) except -1:

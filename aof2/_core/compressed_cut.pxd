@@ -18,6 +18,7 @@ cdef class SealedSource:
     cdef readonly str path
     cdef uint64_t file_bytes
     cdef uint64_t frame_bytes
+    cdef uint64_t group_bytes
     cdef uint64_t before_crc64   # running checksums of what was read
     cdef uint64_t raw_crc64
     cdef Footer footer
@@ -26,7 +27,7 @@ cdef class SealedSource:
     cdef bytearray entries       # WarmEntry of each piece, 0 in what only compressing tells
     cdef int _fd
 
-    # The next pieces' bytes, at most GROUP_BYTES unless one piece is longer, and their entries;
+    # The next pieces' bytes, about `group_bytes` unless one piece is longer, and their entries;
     # None at the end, where the source was compared with its footer.
     cdef object next_group(self)
     # Entries inside a long frame, or behind the last record, take the offset of what follows them.

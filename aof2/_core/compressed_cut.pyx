@@ -129,6 +129,7 @@ cdef class SealedSource:
         directory: Where it is.
         name: Its file name.
         frame_bytes: Raw bytes after which a piece ends.
+        group_bytes: Raw bytes that are read at a time, or a little more.
 
     `SegmentCorrupt` when header, footer or totals do not check, `OSError` when it cannot be read.
     """
@@ -136,11 +137,13 @@ cdef class SealedSource:
     def __cinit__(self):
         self._fd = -1
 
-    def __init__(self, Directory directory not None, str name not None, *, uint64_t frame_bytes):
+    def __init__(self, Directory directory not None, str name not None, *, uint64_t frame_bytes,
+                 uint64_t group_bytes=GROUP_BYTES):
         if frame_bytes % FRAME_ALIGN or not PAGE_BYTES <= frame_bytes <= GROUP_BYTES:
             raise ValueError(f"frame_bytes {frame_bytes}: a multiple of 8 from 4096 to 4194304")
         self.path = directory.join(name)
         self.frame_bytes = frame_bytes
+        self.group_bytes = group_bytes
         self.entries = bytearray()
         self._fd = directory.open_file(name)
         self.file_bytes = directory.size(name)
@@ -222,12 +225,12 @@ cdef class SealedSource:
             return None
         # Behind END all is one piece; before it, room for one piece that lies across the end.
         if not self.walk.ended:
-            n = min(n, <uint64_t> GROUP_BYTES + self.frame_bytes + FRAMES_AT + PAGE_BYTES)
+            n = min(n, self.group_bytes + self.frame_bytes + FRAMES_AT + PAGE_BYTES)
         elif n > FRAME_RAW_BYTES_MAX:
             self.corrupt("index and footer are larger than any", start)
         data = self._read(start, n)
         at = <const uint8_t *> PyBytes_AS_STRING(data)
-        while not self.walk.ended and self.walk.start - start < GROUP_BYTES:
+        while not self.walk.ended and self.walk.start - start < self.group_bytes:
             with nogil:
                 answer = _cut(&self.walk, at, start, start + n, &self.footer,
                               self.frame_bytes, &entry)

@@ -162,6 +162,26 @@ class Compress(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class CompressToTier2(Command):
+    """Give a sealed segment a cold copy without a warm one.
+
+    Enqueued by: the planner, where the segment's compressed form has no room in tier 1, which
+    cannot shrink, or on the disk, which is full.
+    Effect:      residency gains COLD. The hot copy stays; freeing it is `Evict`'s job.
+    Idempotent:  the same bytes are made again, under the recorded key; other bytes (of another
+    `tier1.level`, say) get a key of their own.
+    """
+
+    segment: int
+
+    # After the uploads that make room in tier 1 for all others.
+    priority: ClassVar[int] = 2
+    deadline_s: ClassVar[float] = 3600.0
+    writes_tier2: ClassVar[bool] = True
+    area: ClassVar[Area] = "tier2"
+
+
+@dataclass(frozen=True, slots=True)
 class Upload(Command):
     """Give a segment a cold copy.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -27,6 +28,20 @@ PENDING_MAX = 64
 GRANT_HELD_NS = 1_000_000_000
 """What was made ready for an append that waited is not taken away again before it could be used.
 One that gave up in the meantime holds it for no longer than this."""
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether something failed for want of room on the file system.
+
+    Example:
+        >>> is_disk_full(OSError(28, "No space left on device")), is_disk_full(ValueError())
+        (True, False)
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 @dataclass
@@ -71,7 +86,7 @@ class Context:
         limit_s = self.config.segment_age_s
         times = []
         for stream in list(self.streams.values()):
-            times.append(stream.remote.next_due_s(now_s, uploads=bool(stream.to_upload)))
+            times.append(stream.remote.next_due_s(now_s, uploads=stream.has_uploads))
             age_s = self.segment_age_s(stream)
             # One that is over its age already is planned; its end has everything planned again.
             young = limit_s is not None and age_s < limit_s
@@ -134,6 +149,9 @@ class Context:
             evict0_bytes=self.tier0.order.bytes,
             tier0_passing=self.tier0.passing,
             tier2=any(stream.cold is not None for stream in streams),
+            disk_full=any(
+                is_disk_full(error) for s in streams for error in list(s.failures.values())
+            ),
         )
 
     def _aged(self, stream: StreamInstance) -> int:
@@ -151,7 +169,7 @@ class Context:
             wants = 0
         ended = tuple(u.segment_id for u in stream.unsealed() if u.ended)
         remote, now_s = stream.remote, self.clock.monotonic_s()
-        behind = remote.is_behind(uploads=bool(stream.to_upload))
+        behind = remote.is_behind(uploads=stream.has_uploads)
         return StreamView(
             name=stream.name,
             aged=self._aged(stream),
@@ -164,7 +182,8 @@ class Context:
             blocked_since_s=stream.blocked_since_s,
             compress=tuple(self._compress(stream)),
             # Nothing goes to tier 2 before the stream is claimed.
-            upload=tuple(stream.to_upload.first(PENDING_MAX)) if remote.is_ours else (),
+            upload=tuple(self._upload(stream)),
+            ours=remote.is_ours,
             trimmed=tuple(stream.trimmed_copies()),
             publish=behind and remote.due_s <= now_s,
             snapshot=stream.manifest.snapshot_due,
@@ -178,10 +197,16 @@ class Context:
         ring = max(stream.ring_needed, stream.hot.ring_bytes, RING_BYTES_MIN + PAGE_BYTES)
         return self.segment_bytes(stream, stream.spare_needed) + ring
 
+    def _upload(self, stream: StreamInstance) -> Iterator[int]:
+        if stream.remote.is_ours:
+            for segment in stream.to_upload.first(PENDING_MAX):
+                if segment not in stream.remote.uploading:
+                    yield segment
+
     def _compress(self, stream: StreamInstance) -> Iterator[tuple[int, int, int]]:
         for segment in stream.to_compress.first(PENDING_MAX):
             row = stream.manifest.index.segments.get(segment)
-            if row is not None:
+            if row is not None and segment not in stream.remote.uploading:
                 bound = stream.warm.bound(row.raw_bytes)
                 yield segment, bound, stream.hot.sizes.get(segment, 0)
 

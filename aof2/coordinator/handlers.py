@@ -12,6 +12,7 @@ from aof2._core.manifest import RecordType
 from aof2.coordinator.commands import (
     Command,
     Compress,
+    CompressToTier2,
     Delete,
     Evict,
     Prepare,
@@ -30,6 +31,11 @@ from aof2.coordinator.making_room import (
     handle_return_spare,
 )
 from aof2.coordinator.publishing import handle_delete, handle_publish, handle_snapshot
+from aof2.coordinator.uploading import (
+    handle_compress_to_tier2,
+    handle_upload,
+    record_compressed,
+)
 from aof2.tiers.instance import StreamInstance
 
 
@@ -115,74 +121,9 @@ def handle_compress(command: Compress, stream: StreamInstance, ctx: Context) -> 
                     RecordType.COMPRESSION_FAILED, command.segment, at, reason=str(error)
                 )
             raise
-    stream.manifest.append(
-        RecordType.COMPRESSION_DONE,
-        command.segment,
-        at,
-        bytes=info.bytes,
-        table_bytes=info.table_bytes,
-        crc64=info.crc64,
-        raw_crc64=info.raw_crc64,
-    )
+    record_compressed(stream, row, info)
     stream.manifest.flush()
     stream.resort(command.segment)
-
-
-def handle_upload(command: Upload, stream: StreamInstance, ctx: Context) -> None:
-    """Store the warm file's bytes as an object, then record it."""
-    remote = stream.remote
-    remote.uploading.add(command.segment)
-    try:
-        _upload(command, stream)
-    finally:
-        row = stream.manifest.index.segments.get(command.segment)
-        if row is not None:
-            # It may have been trimmed while the request was under way.
-            remote.note_delete(row)
-        remote.uploading.discard(command.segment)
-
-
-def _upload(command: Upload, stream: StreamInstance) -> None:
-    row = stream.manifest.index.segments.get(command.segment)
-    if row is None or row.cold is not None or row.compressed is None or stream.cold is None:
-        stream.resort(command.segment)
-        return
-    if not stream.remote.is_ours:
-        return  # Planned before another writer replaced us.
-    if stream.remote.is_trimmed(row):
-        stream.resort(command.segment)
-        return
-    key, at = row.upload_key, row.base_offset
-    if key is None:
-        # The key is durable before the request, so that a restart meets the same object and not a
-        # second one.
-        key = stream.cold.new_key(row)
-        _record(stream, RecordType.UPLOAD_STARTED, command.segment, at, key=key)
-        stream.manifest.flush()
-    try:
-        info = stream.cold.upload(key, stream.warm.contents(command.segment), row.compressed.crc64)
-    except Exception as error:
-        stream.to_upload.postpone(command.segment)
-        _record(stream, RecordType.UPLOAD_FAILED, command.segment, at, key=key, reason=str(error))
-        raise
-    _record(
-        stream,
-        RecordType.UPLOAD_DONE,
-        command.segment,
-        at,
-        key=key,
-        size=info.size,
-        crc64=row.compressed.crc64,
-        etag=info.etag,
-    )
-    stream.manifest.flush()
-    stream.resort(command.segment)
-
-
-def _record(
-    stream: StreamInstance, kind: RecordType, segment_id: int, offset: int, **fields: Any
-) -> None:
-    stream.manifest.append(kind, segment_id, offset, **fields)
 
 
 _HANDLERS: dict[type[Command], Any] = {
@@ -191,6 +132,7 @@ _HANDLERS: dict[type[Command], Any] = {
     Relinquish: handle_relinquish,
     Rollover: handle_rollover,
     Compress: handle_compress,
+    CompressToTier2: handle_compress_to_tier2,
     Upload: handle_upload,
     Evict: handle_evict,
     Publish: handle_publish,

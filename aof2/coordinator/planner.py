@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from aof2.coordinator.commands import (
     Command,
     Compress,
+    CompressToTier2,
     Delete,
     Evict,
     Prepare,
@@ -26,6 +27,10 @@ from aof2.coordinator.commands import (
 from aof2.coordinator.view import EvictionCandidate, Holding, StreamView, View
 from aof2.errors import WouldBlockKind
 from aof2.types import Tier
+
+STRAIGHT_MAX = 2
+"""Segments that one plan sends to tier 2 without a warm copy: by the next one tier 1 may have
+room."""
 
 
 def plan(view: View) -> list[Command]:
@@ -98,19 +103,37 @@ def cannot_compress(view: View) -> str | None:
 
 def _compressions(view: View) -> tuple[list[Command], int, int]:
     """Compressions that fit tier 1, the bytes of tier 0 that may go after them, and the bytes that
-    the others lack in tier 1."""
+    the others lack in tier 1; some of those go straight to tier 2 where they would lack it for
+    long."""
     commands: list[Command] = []
+    straight: list[tuple[Command, int]] = []
     room1, freed, missing1 = view.tier1_max - view.tier1_used, 0, 0
     for stream in view.streams:
         for segment, bound, hot_bytes in stream.compress:
-            if bound <= room1:
+            full = view.disk_full and stream.ours
+            if bound <= room1 and not full:
                 room1 -= bound
                 freed += hot_bytes
                 commands.append(Compress(stream.name, segment))
-            else:
+                continue
+            if stream.ours:
+                straight.append((CompressToTier2(stream.name, segment), hot_bytes))
+            if not full:
                 missing1 += bound - max(room1, 0)
                 room1 = 0
+    # A warm copy is worth waiting for, as long as nothing else waits.
+    if view.disk_full or (not view.evict1 and _missing0(view) > 0):
+        for command, hot_bytes in straight[:STRAIGHT_MAX]:
+            commands.append(command)
+            freed += hot_bytes
     return commands, freed, missing1
+
+
+def _missing0(view: View) -> int:
+    """Bytes that tier 0 should have free and has not: those that are wanted, or some ahead."""
+    wanted = sum(stream.spare_bytes + stream.ring_bytes for stream in view.streams)
+    ahead = view.tier0_used - view.tier0_target
+    return max(ahead, wanted + view.tier0_used - view.tier0_max)
 
 
 def _evictions(candidates: Iterable[EvictionCandidate], tier: Tier, missing: int) -> list[Command]:
@@ -151,7 +174,12 @@ def _make_room(view: View, under_way: int) -> list[Command]:
         if holding.spare_bytes and short > 0:
             commands.append(ReturnSpare(name))
             short -= holding.spare_bytes
-    missing = max(view.tier0_used - view.tier0_target, wanted + view.tier0_used - view.tier0_max)
+    missing = _missing0(view)
+    if view.disk_full:
+        # The budgets have room that the disk has not: any file that may go makes some.
+        missing = max(missing, wanted)
+        if sum(n for _, _, n in view.evict0) < missing:
+            commands += _evictions(view.evict1, Tier.WARM, missing)
     commands += _evictions(view.evict0, Tier.HOT, missing)
     short -= under_way + sum(n for _, _, n in view.evict0)
     for name, holding in _holdings(view) if short > 0 else ():

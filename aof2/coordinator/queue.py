@@ -129,12 +129,13 @@ class CommandQueue:
         if entry is not None and entry.started_s is not None:
             self._push(entry)
 
-    def hasten(self, only: Callable[[Command], bool] = lambda _: True) -> None:
+    def hasten(self, only: Callable[[Entry], bool] = lambda _: True) -> None:
         """Let paused commands run at once, all or those that `only` picks."""
         rest = []
         for item in self._paused:
-            if only(item[2]):
-                self._push(self._entries[item[2].identity])
+            entry = self._entries[item[2].identity]
+            if only(entry):
+                self._push(entry)
             else:
                 rest.append(item)
         self._paused = rest

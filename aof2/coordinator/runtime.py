@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from aof2._core.posix import lower_thread_priority
 from aof2.coordinator import planner
-from aof2.coordinator.commands import Command, Lane, Rollover
-from aof2.coordinator.context import Context
+from aof2.coordinator.commands import Command, Evict, Lane, Rollover
+from aof2.coordinator.context import Context, is_disk_full
 from aof2.coordinator.deaths import Deaths
 from aof2.coordinator.handlers import handle
 from aof2.coordinator.queue import ALL_LANES, CommandQueue, Entry
@@ -247,6 +247,9 @@ class Coordinator:
             meter.retries += entry.failures > 0
             meter.latency.record(took_s)
             self._ended(command)
+            if isinstance(command, Evict):
+                # The disk has room again for what found none.
+                self._queue.hasten(lambda entry: is_disk_full(entry.error))
             self._kicked = True
             self._wake.notify_all()
         tell_done(entry, took_s)
@@ -275,6 +278,9 @@ class Coordinator:
         stream = self.context.streams.get(command.stream)
         if stream is not None:
             stream.notify(type(command), error)
+        if is_disk_full(error):
+            # There may be another way: past tier 1, or by dropping what tier 2 has.
+            self.kick()
 
     def _ended(self, command: Command) -> None:
         if command is self._probe:
@@ -284,7 +290,7 @@ class Coordinator:
     def _breaker_changed(self) -> None:
         """Tier 2 went or came back: what waited for it need not wait for its own pause as well."""
         with self._wake:
-            self._queue.hasten(lambda command: command.writes_tier2)
+            self._queue.hasten(lambda entry: entry.command.writes_tier2)
             self._wake.notify_all()
         state = self.context.breaker.state.value
         logging.getLogger("aof2.tier2").warning(

@@ -45,7 +45,8 @@ class StreamView:
         need_bytes: What it takes to append to it: a segment and a ring, whether it has them or not.
         blocked_since_s: Since when an append waits for what is wanted; 0: none does.
         compress: `(segment, bytes to claim, bytes of the hot file)` of those without another copy.
-        upload: Segments with a warm and without a cold copy.
+        upload: Segments with a warm and without a cold copy, whose upload is not under way.
+        ours: Objects may be stored: the stream has a tier 2 and is claimed.
         trimmed: Local copies of segments that lie wholly below what was trimmed.
         publish: True when the manifest is to go to tier 2 now.
         snapshot: True when a snapshot of the manifest is due.
@@ -66,6 +67,7 @@ class StreamView:
     blocked_since_s: float = 0.0
     compress: tuple[tuple[int, int, int], ...] = ()
     upload: tuple[int, ...] = ()
+    ours: bool = False
     trimmed: tuple[tuple[int, Tier], ...] = ()
     publish: bool = False
     snapshot: bool = False
@@ -88,6 +90,8 @@ class View:
         evict0_bytes: All of tier 0's together.
         tier0_passing: Bytes of tier 0 that somebody claimed and keeps or gives back soon.
         tier2: Whether there is a tier 2.
+        disk_full: A command failed for want of room on the file system, and has not succeeded
+            since.
     """
 
     streams: tuple[StreamView, ...]
@@ -101,3 +105,4 @@ class View:
     evict0_bytes: int = 0
     tier0_passing: int = 0
     tier2: bool = False
+    disk_full: bool = False

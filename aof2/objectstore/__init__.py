@@ -9,18 +9,28 @@ from urllib.parse import unquote, urlsplit
 
 from aof2.config import Tier2Config
 from aof2.errors import ConfigError
-from aof2.objectstore.base import BytesLike, ObjectInfo, ObjectNotFound, ObjectStore, ObjectTooLarge
+from aof2.objectstore.base import (
+    BytesLike,
+    Contents,
+    ObjectInfo,
+    ObjectNotFound,
+    ObjectStore,
+    ObjectTooLarge,
+    Source,
+)
 from aof2.objectstore.local import LocalStore
 from aof2.objectstore.memory import MemoryStore
 
 __all__ = [
     "BytesLike",
+    "Contents",
     "LocalStore",
     "MemoryStore",
     "ObjectInfo",
     "ObjectNotFound",
     "ObjectStore",
     "ObjectTooLarge",
+    "Source",
     "open_store",
     "open_tier2",
 ]

@@ -28,13 +28,16 @@ Numbered, because the contract suite checks each rule against every implementati
     secret.
 10. *Threads.* Every method may be called from any thread at any time, `close` once all others have
     returned. No method keeps a reference to the buffer it was given.
+11. *Sources.* `put` takes a `Source` in place of a buffer, and holds no more of it than a few
+    pieces. Bytes that are not as announced (rule 4) are found while they are sent: nothing is
+    stored. What a source raises comes back as it is, or as the cause of an `UploadFailed`.
 """
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from aof2._core.checksum import crc64nvme
@@ -42,6 +45,32 @@ from aof2.errors import ConfigError, FetchFailed, UploadFailed
 
 BytesLike = bytes | bytearray | memoryview
 """What `put` and `replace` take: any C-contiguous buffer; wrap others in a `memoryview`."""
+
+
+class Source(ABC):
+    """Bytes for `put` that are made while they are sent, each time anew and each time the same.
+
+    Attributes:
+        nbytes: How many there are.
+
+    Example:
+        >>> class Letters(Source):
+        ...     nbytes = 3
+        ...     def pieces(self):
+        ...         yield from (b"a", b"bc")
+        >>> b"".join(Letters().pieces())
+        b'abc'
+    """
+
+    nbytes: int
+
+    @abstractmethod
+    def pieces(self) -> Iterator[bytes]:
+        """All bytes from the first on, in pieces; a store may ask several times."""
+
+
+Contents = BytesLike | Source
+"""What `put` takes."""
 
 KEY_CHARACTERS_MAX = 512
 """Longest key, so that a prefix of as many bytes before it still fits S3's 1,024."""
@@ -89,12 +118,13 @@ class ObjectStore(ABC):
     """
 
     @abstractmethod
-    def put(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
-        """Create an object, or find it there with the same content already (rules 2 to 5).
+    def put(self, key: str, data: Contents, *, crc64: int) -> ObjectInfo:
+        """Create an object, or find it there with the same content already (rules 2 to 5, 11).
 
         Args:
             key: Where to.
-            data: Its bytes; not needed any more once the call has returned or raised.
+            data: Its bytes, or what makes them; not needed any more once the call has returned or
+                raised.
             crc64: CRC-64/NVME of `data`.
 
         Raises:
@@ -233,12 +263,50 @@ def require_size(key: str, size: int, bytes_max: int) -> None:
         )
 
 
-def require_crc64(key: str, data: memoryview, crc64: int) -> None:
-    """Raise `UploadFailed` unless the data's CRC-64/NVME is `crc64` (rule 4).
+def checked_pieces(key: str, data: Contents, crc64: int) -> Generator[BytesLike, None, None]:
+    """The bytes of an object in pieces, of which the last one only comes when all are as announced
+    (rule 4).
 
-    The check runs before anything is sent, so that bytes that went bad in memory or on the local
-    disk cost no transfer, and so that a store that verifies nothing cannot take them.
+    A buffer is checked before anything is sent, so that bytes that went bad in memory or on the
+    local disk cost no transfer, and so that a store that verifies nothing cannot take them. A
+    source is checked on the way.
+
+    Raises:
+        UploadFailed: They differ from what was announced; nothing may be stored.
     """
+    if isinstance(data, Source):
+        return _made_pieces(key, data, crc64)
+    with memoryview(data).cast("B") as view:
+        require_crc64(key, view, crc64)
+    return _whole(data)
+
+
+def _whole(data: BytesLike) -> Generator[BytesLike, None, None]:
+    with memoryview(data).cast("B") as view:
+        yield view
+
+
+def _made_pieces(key: str, data: Source, crc64: int) -> Generator[BytesLike, None, None]:
+    held, size, found = b"", 0, 0
+    for piece in data.pieces():
+        if held:
+            yield held
+        held, size, found = piece, size + len(piece), crc64nvme(piece, found)
+        if size > data.nbytes:
+            break
+    if (size, found) != (data.nbytes, crc64):
+        raise UploadFailed(
+            f"{size} bytes with crc64 {found:016x} were made, not {data.nbytes} with {crc64:016x} "
+            "as was asked for; nothing was stored. Try again: what they are made from has changed, "
+            "or is damaged",
+            path=key,
+        )
+    if held:
+        yield held
+
+
+def require_crc64(key: str, data: memoryview, crc64: int) -> None:
+    """Raise `UploadFailed` unless the data's CRC-64/NVME is `crc64` (rule 4)."""
     found = crc64nvme(data)
     if found != crc64:
         raise UploadFailed(

@@ -12,22 +12,23 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import BinaryIO
 
 from aof2._core.checksum import crc64nvme
 from aof2.errors import FetchFailed, Tier2Auth, Tier2Unavailable, TierError, UploadFailed
 from aof2.objectstore.base import (
     BytesLike,
+    Contents,
     ObjectInfo,
     ObjectNotFound,
     ObjectStore,
     check_key,
     check_key_prefix,
     check_range,
+    checked_pieces,
     content_differs,
     is_key,
-    require_crc64,
     require_size,
 )
 
@@ -58,30 +59,34 @@ class LocalStore(ObjectStore):
             except OSError as error:
                 raise self._unusable(error) from error
 
-    def put(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
+    def put(self, key: str, data: Contents, *, crc64: int) -> ObjectInfo:
         check_key(key)
-        with memoryview(data).cast("B") as view:
-            require_crc64(key, view, crc64)
-            with self._failing_as(UploadFailed, key), self._parent(key, create=True) as directory:
-                return self._create(directory, key, view, crc64)
+        with (
+            closing(checked_pieces(key, data, crc64)) as pieces,
+            self._failing_as(UploadFailed, key),
+            self._parent(key, create=True) as directory,
+        ):
+            return self._create(directory, key, pieces, crc64)
 
     def replace(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
         check_key(key)
-        with memoryview(data).cast("B") as view:
-            require_crc64(key, view, crc64)
-            with self._failing_as(UploadFailed, key), self._parent(key, create=True) as directory:
-                temporary = self._write_temporary(directory, view)
-                try:
-                    # Renaming changes neither inode nor time, and afterwards the name may already
-                    # be another writer's.
-                    status = os.stat(temporary, dir_fd=directory, follow_symlinks=False)
-                    # Order: contents synced -> renamed, which is atomic -> directory synced.
-                    os.rename(temporary, _name(key), src_dir_fd=directory, dst_dir_fd=directory)
-                except BaseException:
-                    os.unlink(temporary, dir_fd=directory)
-                    raise
-                os.fsync(directory)
-                return _info(key, status, crc64)
+        with (
+            closing(checked_pieces(key, data, crc64)) as pieces,
+            self._failing_as(UploadFailed, key),
+            self._parent(key, create=True) as directory,
+        ):
+            temporary, _ = self._write_temporary(directory, pieces)
+            try:
+                # Renaming changes neither inode nor time, and afterwards the name may already
+                # be another writer's.
+                status = os.stat(temporary, dir_fd=directory, follow_symlinks=False)
+                # Order: contents synced -> renamed, which is atomic -> directory synced.
+                os.rename(temporary, _name(key), src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                os.unlink(temporary, dir_fd=directory)
+                raise
+            os.fsync(directory)
+            return _info(key, status, crc64)
 
     def get(self, key: str, bytes_max: int) -> bytes:
         check_key(key)
@@ -144,8 +149,10 @@ class LocalStore(ObjectStore):
     def describe(self) -> str:
         return f"directory {self._root}"
 
-    def _create(self, directory: int, key: str, view: memoryview, crc64: int) -> ObjectInfo:
-        temporary = self._write_temporary(directory, view)
+    def _create(
+        self, directory: int, key: str, pieces: Iterator[BytesLike], crc64: int
+    ) -> ObjectInfo:
+        temporary, size = self._write_temporary(directory, pieces)
         try:
             # Order: contents synced -> linked -> temporary name gone -> directory synced. Linking
             # is atomic and fails on a name that exists, which is what makes this create-only; a
@@ -165,11 +172,12 @@ class LocalStore(ObjectStore):
         found = self.head(key)
         if found is None:
             raise UploadFailed("the object was deleted while it was being stored", path=key)
-        if (found.size, found.crc64) != (view.nbytes, crc64):
-            raise content_differs(key, view.nbytes, crc64, found)
+        if (found.size, found.crc64) != (size, crc64):
+            raise content_differs(key, size, crc64, found)
         return found
 
-    def _write_temporary(self, directory: int, view: memoryview) -> str:
+    def _write_temporary(self, directory: int, pieces: Iterator[BytesLike]) -> tuple[str, int]:
+        """A synced file under a name that is no key, and its size."""
         while True:
             temporary = f".put-{os.getpid()}-{next(self._temporary_numbers)}"
             try:
@@ -178,17 +186,14 @@ class LocalStore(ObjectStore):
                 continue  # Left over by a crashed process of the same id, or another host's.
             break
         try:
-            written = 0
-            while written < view.nbytes:
-                with view[written:] as rest:
-                    written += os.write(fd, rest)
+            size = sum(_write(fd, piece) for piece in pieces)
             os.fsync(fd)
         except BaseException:
             os.unlink(temporary, dir_fd=directory)
             raise
         finally:
             os.close(fd)
-        return temporary
+        return temporary, size
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects in key order; a directory is a path that ends with `/`, and sorts by it."""
@@ -318,6 +323,16 @@ def _open_directory(name: str, parent: int) -> int:
 
 def _may_lead_to(directory: str, prefix: str) -> bool:
     return directory.startswith(prefix) or prefix.startswith(directory)
+
+
+def _write(fd: int, piece: BytesLike) -> int:
+    """Write all of a piece; how many bytes that were."""
+    with memoryview(piece) as view:
+        written = 0
+        while written < view.nbytes:
+            with view[written:] as rest:
+                written += os.write(fd, rest)
+        return written
 
 
 def _name(key: str) -> str:

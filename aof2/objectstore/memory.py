@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from aof2.errors import FetchFailed
 from aof2.objectstore.base import (
     BytesLike,
+    Contents,
     ObjectInfo,
     ObjectNotFound,
     ObjectStore,
     check_key,
     check_key_prefix,
     check_range,
+    checked_pieces,
     content_differs,
     require_crc64,
     require_size,
@@ -49,11 +51,9 @@ class MemoryStore(ObjectStore):
         with _named_lock:
             _named.pop(name, None)
 
-    def put(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
+    def put(self, key: str, data: Contents, *, crc64: int) -> ObjectInfo:
         check_key(key)
-        with memoryview(data).cast("B") as view:
-            require_crc64(key, view, crc64)
-            content = bytes(view)
+        content = b"".join(map(bytes, checked_pieces(key, data, crc64)))
         with self._lock:
             found = self._info(key)
             if found is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from aof2.errors import AofError
-from aof2.objectstore.base import BytesLike, ObjectInfo, ObjectNotFound, ObjectStore
+from aof2.objectstore.base import BytesLike, Contents, ObjectInfo, ObjectNotFound, ObjectStore
 from aof2.objectstore.breaker import Breaker
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class ObservedStore(ObjectStore):
         self._breaker = breaker
         self._lock = threading.Lock()
 
-    def put(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
+    def put(self, key: str, data: Contents, *, crc64: int) -> ObjectInfo:
         info = self._call("put", lambda: self.inner.put(key, data, crc64=crc64))
         self._moved("put", info.size)
         return info

@@ -30,6 +30,7 @@ from aof2.errors import (
 )
 from aof2.objectstore.base import (
     BytesLike,
+    Contents,
     ObjectInfo,
     ObjectNotFound,
     ObjectStore,
@@ -38,11 +39,10 @@ from aof2.objectstore.base import (
     check_range,
     content_differs,
     is_key,
-    require_crc64,
     require_size,
 )
 from aof2.objectstore.s3_arguments import check_arguments
-from aof2.objectstore.s3_body import RequestBody
+from aof2.objectstore.s3_body import body_of
 
 _ATTEMPTS = 3
 _CONNECTIONS_MAX = 16
@@ -131,43 +131,45 @@ class S3Store(ObjectStore):
         except (ValueError, aws.BotoCoreError) as error:
             raise ConfigError(f"cannot set up the S3 tier 2: {error}") from error
 
-    def put(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
+    def put(self, key: str, data: Contents, *, crc64: int) -> ObjectInfo:
         check_key(key)
-        with memoryview(data).cast("B") as view:
-            require_crc64(key, view, crc64)
+        with body_of(key, data, crc64) as body:
             for _ in range(_ATTEMPTS):
                 try:
                     reply = self._client.put_object(
                         Bucket=self._bucket,
                         Key=self._prefix + key,
-                        Body=RequestBody(view) if view.nbytes else b"",
+                        Body=body if body.nbytes else b"",
                         IfNoneMatch="*",
                         ChecksumCRC64NVME=_encoded_crc64(crc64),
                     )
-                except _REQUEST_FAILED as error:
-                    settled = self._settle(key, view.nbytes, crc64, error)
+                except Exception as error:
+                    # What the source raised hides in errors of botocore, or of its extensions.
+                    body.check()
+                    if not isinstance(error, _REQUEST_FAILED):
+                        raise
+                    settled = self._settle(key, body.nbytes, crc64, error)
                     if settled is not None:
                         return settled
                 else:
-                    return ObjectInfo(key, view.nbytes, crc64, _etag(reply))
+                    return ObjectInfo(key, body.nbytes, crc64, _etag(reply))
         raise UploadFailed(
             f"{self.describe()} reports a conflicting request each time; try again", path=key
         )
 
     def replace(self, key: str, data: BytesLike, *, crc64: int) -> ObjectInfo:
         check_key(key)
-        with memoryview(data).cast("B") as view:
-            require_crc64(key, view, crc64)
+        with body_of(key, data, crc64) as body:
             try:
                 reply = self._client.put_object(
                     Bucket=self._bucket,
                     Key=self._prefix + key,
-                    Body=RequestBody(view) if view.nbytes else b"",
+                    Body=body if body.nbytes else b"",
                     ChecksumCRC64NVME=_encoded_crc64(crc64),
                 )
             except _REQUEST_FAILED as error:
                 raise self._error(error, "write to", UploadFailed, key) from error
-            return ObjectInfo(key, view.nbytes, crc64, _etag(reply))
+            return ObjectInfo(key, body.nbytes, crc64, _etag(reply))
 
     def get(self, key: str, bytes_max: int) -> bytes:
         check_key(key)

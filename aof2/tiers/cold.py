@@ -10,7 +10,7 @@ from aof2._core.filemap import FileMap
 from aof2.clock import Clock
 from aof2.errors import UploadFailed
 from aof2.manifest.index import ColdCopy, SegmentRow
-from aof2.objectstore import ObjectInfo, ObjectStore
+from aof2.objectstore import ObjectInfo, ObjectStore, Source
 from aof2.types import StreamIdentity
 
 
@@ -37,17 +37,19 @@ class ColdTier:
         stream = f"{self.identity.directory}/{self.identity.uuid.hex()}"
         return f"{stream}/seg/{spread:02x}/{rest}"
 
-    def upload(self, key: str, contents: FileMap, crc64: int) -> ObjectInfo:
+    def upload(self, key: str, contents: FileMap | Source, crc64: int) -> ObjectInfo:
         """Create the object; the store verifies our checksum, and what it then says must agree.
 
         Raises:
             UploadFailed: the store's size or checksum differs from ours.
         """
-        info = self.store.put(key, memoryview(contents), crc64=crc64)
+        data = contents if isinstance(contents, Source) else memoryview(contents)
+        size = data.nbytes
+        info = self.store.put(key, data, crc64=crc64)
         if info.crc64 is None:
             found = self.store.head(key)
             info = info if found is None else found
-        if info.size != len(contents) or (info.crc64 is not None and info.crc64 != crc64):
+        if info.size != size or (info.crc64 is not None and info.crc64 != crc64):
             raise UploadFailed(
                 f"the store holds {info.size} bytes with another checksum than was sent; the local "
                 "copy stays, the upload is tried again",

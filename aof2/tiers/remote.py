@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aof2._core.directory import Directory
@@ -45,6 +48,7 @@ class RemoteSide:
         self._manifest = manifest
         self._directory = directory
         self._noted = 0
+        self._lock = threading.Lock()
 
     @property
     def offset(self) -> int:
@@ -104,6 +108,27 @@ class RemoteSide:
     def is_trimmed(self, row: SegmentRow) -> bool:
         """Whether a segment lies wholly below what was trimmed."""
         return row.end_offset is not None and row.end_offset <= self._manifest.index.trimmed
+
+    @contextmanager
+    def uploading_of(self, segment_id: int) -> Iterator[SegmentRow | None]:
+        """The turn to upload a segment: its row; None when there is nothing to upload (any more),
+        when another writer replaced us, or while somebody else has the turn."""
+        with self._lock:
+            taken = segment_id in self.uploading
+            self.uploading.add(segment_id)
+        if taken:
+            yield None
+            return
+        try:
+            row = self._manifest.index.segments.get(segment_id)
+            wanted = row is not None and row.cold is None and not self.is_trimmed(row)
+            yield row if wanted and self.is_ours else None
+        finally:
+            self.uploading.discard(segment_id)
+            row = self._manifest.index.segments.get(segment_id)
+            if row is not None:
+                # It may have been trimmed while the request was under way.
+                self.note_delete(row)
 
     def due_deletes(self, now_s: float) -> list[int]:
         """Segments whose deletion can take its next step now."""

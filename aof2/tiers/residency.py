@@ -43,6 +43,11 @@ class Residency:
         """The stream's name."""
         return self.identity.name
 
+    @property
+    def has_uploads(self) -> bool:
+        """Whether segments wait to be uploaded, with a warm copy or without one."""
+        return bool(self.to_upload or self.to_compress)
+
     def residency(self, row: SegmentRow) -> frozenset[Tier]:
         """Tiers that hold a usable copy: local files are facts, objects are what was recorded."""
         held = set()

@@ -14,6 +14,7 @@ from aof2.config import Tier1Config
 from aof2.streamdir import warm_ids, warm_name
 from aof2.tiers.files import TierFiles
 from aof2.tiers.hot import HotTier
+from aof2.tiers.passing import PassingSegment
 
 PIECE_EXTRA_BYTES = 96
 """Most that a zstd frame takes beside its raw bytes: header, a block's, both table entries."""
@@ -69,6 +70,12 @@ class WarmTier(TierFiles):
         )
         self.take(segment_id, guard, info.bytes)
         return info
+
+    def passing(
+        self, segment_id: int, hot: HotTier, stop: Callable[[], bool]
+    ) -> PassingSegment:
+        """The same bytes, without a file: for an upload that makes them on the way."""
+        return PassingSegment(segment_id, hot, self._config, stop)
 
     def open(self, segment_id: int, table_bytes: int) -> CompressedSegment:
         """Open a file for reading; `FileNotFoundError` when its name has gone."""

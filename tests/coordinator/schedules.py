@@ -14,6 +14,7 @@ wait and read meanwhile; whoever is told `WouldBlock` tries again later. Then th
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import random
 import shutil
@@ -33,6 +34,7 @@ from aof2.coordinator.runtime import Coordinator
 from aof2.manifest.log import Manifest
 from aof2.objectstore import MemoryStore
 from aof2.tiers.hot import HotTier
+from aof2.tiers.passing import PassingSegment
 from aof2.tiers.warm import WarmTier
 
 KIB = 1 << 10
@@ -45,6 +47,7 @@ STEPS = (
     (HotTier, "evict"),
     (WarmTier, "build"),
     (WarmTier, "evict"),
+    (PassingSegment, "pieces"),
 )
 """Calls of the handlers after which, or before which, something else may happen."""
 DEPTH_MAX = 2
@@ -69,6 +72,7 @@ class Schedule:
         self._clock = SteppedClock(seed)
         self._store = MemoryStore("schedule")
         self._faulty = self._chance.choice((0.0, 0.05, 0.2))
+        self._full = self._chance.random() < 0.3
         self._deadly = self._chance.choice((0.0, 0.0, 0.01, 0.05))
         self._depth = 0
         self._running = False
@@ -87,6 +91,9 @@ class Schedule:
                 self._work()
             finally:
                 self._depth -= 1
+        if self._full and name == "build":
+            self.told["full disks"] += 1
+            raise OSError(errno.ENOSPC, "planned want of room")
         draw = self._chance.random()
         if draw < self._deadly:
             self.told["deaths"] += 1

@@ -8,6 +8,7 @@ to look at. Without a step it goes through all of them.
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import os
 import shutil
@@ -24,6 +25,7 @@ from aof2._core.posix import set_seam_hook
 from aof2.manifest.keeper import SnapshotKeeper
 from aof2.manifest.publish import Publisher
 from aof2.objectstore.local import LocalStore
+from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
 from aof2.tiers.warm import WarmTier
 
@@ -35,6 +37,7 @@ STEPS = {
     "seal": (HotTier, "write_pointer", ""),
     "compress": (WarmTier, "build", ""),
     "upload": (LocalStore, "put", "/seg/"),
+    "straight": (ColdTier, "upload", ""),
     "publish": (LocalStore, "put", "/manifest/"),
     "snapshot": (SnapshotKeeper, "write", ""),
     "evict": (HotTier, "evict", ""),
@@ -61,6 +64,10 @@ def config(tier2: Path) -> aof2.AofManagerConfig:
 def arm(step: str, nth: int, *, after: bool) -> None:
     """Let this process die at a step."""
     place, name, part = STEPS[step]
+    if step == "straight":
+        # No warm file can be made, so segments are compressed on their way into tier 2.
+        full = OSError(errno.ENOSPC, "planned want of room")
+        mock.patch.object(WarmTier, "build", side_effect=full).start()
     seen = [0]
 
     def count() -> None:

@@ -30,7 +30,7 @@ from aof2.errors import (
     Tier2Unavailable,
     UploadFailed,
 )
-from aof2.objectstore import ObjectNotFound, ObjectStore, open_store, s3
+from aof2.objectstore import ObjectNotFound, ObjectStore, open_store, s3, s3_body
 
 DATA = b"some bytes"
 CRC64 = crc64nvme(DATA)
@@ -92,7 +92,7 @@ def test_the_server_itself_verifies_our_checksum(
 
     Method: leave out our own check before the transfer, and send a crc64 that is one bit off.
     """
-    monkeypatch.setattr(s3, "require_crc64", lambda *_: None)
+    monkeypatch.setattr(s3_body, "require_crc64", lambda *_: None)
     with pytest.raises(UploadFailed, match="BadDigest"):
         store.put("k", DATA, crc64=CRC64 ^ 1)
     assert store.head("k") is None
