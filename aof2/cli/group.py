@@ -17,6 +17,7 @@ from aof2.cli.inspect import dump, info
 from aof2.cli.manifest import manifest
 from aof2.cli.mend import repair
 from aof2.cli.read import cat, tail
+from aof2.cli.torture import torture
 
 
 class AdminGroup(click.Group):
@@ -50,5 +51,5 @@ def admin() -> None:
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
 
 
-for command in (append, explain_block, cat, tail, dump, info, manifest, repair):
+for command in (append, explain_block, cat, tail, dump, info, manifest, repair, torture):
     admin.add_command(command)

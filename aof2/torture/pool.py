@@ -54,6 +54,7 @@ def run_forked(
     processes: int = PROCESSES,
     case_timeout_s: float = 60.0,
     batch: int = 50,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Ended]:
     """Call `work(case)` for each case in children, and give the results as they come.
 
@@ -63,14 +64,19 @@ def run_forked(
         cases: Numbers of cases; each comes back once, in no particular order.
         case_timeout_s: After so long a case is killed. It prints its threads' stacks before.
         batch: So many cases share one child, unless one of them ends it.
+        stop: Asked before each case; once it says True, no further case begins.
     """
     clock = Clock()
     waiting = deque(list(cases[at : at + batch]) for at in range(0, len(cases), batch))
     children: dict[int, _Child] = {}
     try:
         while waiting or children:
+            if stop():
+                waiting.clear()
             while waiting and len(children) < processes:
-                child = _start(work, waiting.popleft(), clock.monotonic_s() + case_timeout_s)
+                child = _start(
+                    work, waiting.popleft(), clock.monotonic_s() + case_timeout_s, stop
+                )
                 children[child.pipe] = child
             ready = select.select(list(children), [], [], 0.2)[0]
             for pipe in ready:
@@ -93,7 +99,9 @@ def run_forked(
             os.close(child.pipe)
 
 
-def _start(work: Callable[[int], Any], cases: Sequence[int], deadline_s: float) -> _Child:
+def _start(
+    work: Callable[[int], Any], cases: Sequence[int], deadline_s: float, stop: Callable[[], bool]
+) -> _Child:
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
@@ -102,7 +110,7 @@ def _start(work: Callable[[int], Any], cases: Sequence[int], deadline_s: float) 
         os.close(reading)
         status = 1
         try:
-            _child(work, cases, writing)
+            _child(work, cases, writing, stop)
             status = 0
         finally:
             # Never back into the parent's stack.
@@ -111,8 +119,12 @@ def _start(work: Callable[[int], Any], cases: Sequence[int], deadline_s: float) 
     return _Child(pid, reading, cases, deadline_s)
 
 
-def _child(work: Callable[[int], Any], cases: Sequence[int], pipe: int) -> None:
+def _child(
+    work: Callable[[int], Any], cases: Sequence[int], pipe: int, stop: Callable[[], bool]
+) -> None:
     for case in cases:
+        if stop():
+            return
         _tell(pipe, {"begin": case})
         try:
             _tell(pipe, {"case": case, "result": work(case)})
@@ -142,7 +154,7 @@ def _reap(child: _Child, waiting: deque[list[int]]) -> Iterator[Ended]:
     _, status = os.waitpid(child.pid, 0)
     os.close(child.pipe)
     left = [case for case in child.cases if case not in child.done]
-    if not left:
+    if not left or status == 0:
         return
     if child.begun in left:
         left.remove(child.begun)

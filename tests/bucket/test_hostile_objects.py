@@ -6,7 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
-from bucket_world import (
+
+from aof2._core.checksum import crc64nvme
+from aof2._core.chunk_link import chunk_link
+from aof2.errors import AofError, ManifestCorrupt, VersionTooNew
+from aof2.manifest.bucket import current_key, named_key
+from aof2.manifest.chunks import ChainPoint
+from aof2.manifest.generation import create_stream, find_stream
+from aof2.manifest.notes import Claim, Head, Start, decode_current, encode_current
+from aof2.manifest.published import read_hint
+from aof2.manifest.restore import read_chain
+from aof2.objectstore import MemoryStore
+from aof2.torture.bucket_world import (
     IDENTITY,
     KEYS,
     Root,
@@ -21,17 +32,6 @@ from bucket_world import (
     reopen,
     take_over,
 )
-
-from aof2._core.checksum import crc64nvme
-from aof2._core.chunk_link import chunk_link
-from aof2.errors import AofError, ManifestCorrupt, VersionTooNew
-from aof2.manifest.bucket import current_key, named_key
-from aof2.manifest.chunks import ChainPoint
-from aof2.manifest.generation import create_stream, find_stream
-from aof2.manifest.notes import Claim, Head, Start, decode_current, encode_current
-from aof2.manifest.published import read_hint
-from aof2.manifest.restore import read_chain
-from aof2.objectstore import MemoryStore
 
 UUID = IDENTITY.uuid
 POINT = ChainPoint(4, 8232, 17, 1 << 63)

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from bucket_world import (
+
+from aof2._core.checksum import crc64nvme
+from aof2.errors import Fenced, ManifestCorrupt
+from aof2.manifest.bucket import current_key, list_current, named_key
+from aof2.manifest.chunks import ChainPoint
+from aof2.manifest.claims import assert_not_fenced, claim, highest_claim
+from aof2.manifest.generation import bury_stream, create_stream, find_stream
+from aof2.manifest.notes import Head
+from aof2.manifest.publish import HEAD_TRAILS_MAX, Publisher
+from aof2.manifest.published import Hint, check_lineage, find_end, read_hint
+from aof2.manifest.restore import read_chain
+from aof2.objectstore import MemoryStore, open_store
+from aof2.torture.bucket_world import (
     IDENTITY,
     KEYS,
     Counting,
@@ -21,18 +33,6 @@ from bucket_world import (
     reopen,
     take_over,
 )
-
-from aof2._core.checksum import crc64nvme
-from aof2.errors import Fenced, ManifestCorrupt
-from aof2.manifest.bucket import current_key, list_current, named_key
-from aof2.manifest.chunks import ChainPoint
-from aof2.manifest.claims import assert_not_fenced, claim, highest_claim
-from aof2.manifest.generation import bury_stream, create_stream, find_stream
-from aof2.manifest.notes import Head
-from aof2.manifest.publish import HEAD_TRAILS_MAX, Publisher
-from aof2.manifest.published import Hint, check_lineage, find_end, read_hint
-from aof2.manifest.restore import read_chain
-from aof2.objectstore import MemoryStore, open_store
 
 
 def test_what_was_published_is_read_back_in_order():

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import aof2
-from aof2.clock import Clock
 from aof2.coordinator.runtime import Coordinator
-
-
-class SteppedClock(Clock):
-    """A clock whose monotonic time moves only when it is told, and whose chance is known."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        self._jitter = random.Random(seed)
-        self.now_s = 1000.0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def step(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now_s += seconds
+from aof2.torture.byhand import SteppedClock as SteppedClock
 
 
 def until(reached: Callable[[], object], limit_s: float = 20.0) -> None:

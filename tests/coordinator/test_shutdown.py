@@ -9,10 +9,10 @@ import time
 
 import pytest
 from coordinatorhelp import our_threads, until
-from schedules import STEPS, Death, check_residency, hooked
 
 import aof2
 from aof2.objectstore import MemoryStore
+from aof2.torture.schedules import STEPS, Death, check_residency, hooked
 
 KIB = 1 << 10
 NAMES = [(f"{cls.__name__}.{name}", name) for cls, name in STEPS]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "aof2"
-AS_ONE = ("cli", "testing")
+AS_ONE = ("cli", "testing", "torture")
 
 
 def modules() -> set[str]:

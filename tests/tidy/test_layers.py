@@ -54,9 +54,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.archive",
     ),
     (
-        "aof2.cli",
         "aof2.testing",
         "aof2.torture",
+        "aof2.cli",
         "aof2.arrow",
         "aof2.ray",
         "aof2.dask",

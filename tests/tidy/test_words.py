@@ -31,7 +31,7 @@ LIMIT_IN_FRONT = re.compile(r"^_?(?:max|min)_(?!timestamp)\w*(?:bytes|records|_s
 """`segment_bytes_max`, not `max_segment_bytes`; the largest of some time stamps is no limit."""
 # Written in two halves, so that this file is not its own first finding.
 MACHINE_PATHS = re.compile("|".join(["/" + "work/", r"\.\./" + "shared", "/" + "root/"]))
-SCRIPTS = ("ci/test", "ci/demo", "ci/lint", "ci/wheels", "ci/bench", ".ci/run")
+SCRIPTS = ("ci/test", "ci/demo", "ci/lint", "ci/wheels", "ci/bench", "ci/torture", ".ci/run")
 
 
 def parts_of(name: str) -> list[str]:

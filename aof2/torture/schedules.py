@@ -7,18 +7,13 @@ wait and read meanwhile; whoever is told `WouldBlock` tries again later. Then th
 * every try ends: nothing waits for ever;
 * the records are those that were accepted, in order, also after reopening;
 * the residency map is what the files and the store say.
-
-`python tests/coordinator/schedules.py --count 50000 --seed 1` runs more of them.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
-import logging
 import random
 import shutil
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,16 +21,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from coordinatorhelp import SteppedClock
-
 import aof2
 from aof2.coordinator.commands import Lane
-from aof2.coordinator.runtime import Coordinator
 from aof2.manifest.log import Manifest
 from aof2.objectstore import MemoryStore
 from aof2.tiers.hot import HotTier
 from aof2.tiers.passing import PassingSegment
 from aof2.tiers.warm import WarmTier
+from aof2.torture.byhand import SteppedClock, no_workers
+from aof2.torture.row import Cases, Row, Setting, Tally
 
 KIB = 1 << 10
 STEPS = (
@@ -66,6 +60,7 @@ class Schedule:
     """
 
     def __init__(self, seed: int, root: Path, told: Counter[str]) -> None:
+        root.parent.mkdir(parents=True, exist_ok=True)
         self.told = told
         self._chance = random.Random(seed)
         self._root = root
@@ -153,13 +148,14 @@ class Schedule:
                 self._work,
                 self._read,
                 lambda: self._wait_for(self._log.seal_nowait),
-                lambda: self._wait_for(lambda: seen and self._remote(seen)),
+                lambda: self._wait_for(lambda: self._remote(seen)),
                 lambda: self._clock.step(self._chance.choice((0.01, 1.0, 30.0))),
             )
         )()
 
     def _remote(self, upto: int) -> None:
-        self._log.wait_nowait(upto - 1, "remote")
+        if upto:
+            self._log.wait_nowait(upto - 1, "remote")
 
     # --- the run ----------------------------------------------------------------------------------
 
@@ -173,7 +169,7 @@ class Schedule:
             coordinator=aof2.CoordinatorConfig(retry_delay_s=0.5),
         )
         with (
-            mock.patch.object(Coordinator, "start", return_value=None),
+            no_workers(),
             mock.patch("aof2.opening.open_store", return_value=self._store),
             hooked(self.step),
         ):
@@ -278,29 +274,29 @@ def hooked(step: Callable[[str], None]) -> Iterator[None]:
             patch.stop()
 
 
-def run_schedules(count: int, seed: int) -> Counter[str]:
-    """Run schedules `seed` to `seed + count`; what happened in all of them."""
-    told: Counter[str] = Counter()
-    memory = Path("/dev/shm")
-    where = memory if memory.is_dir() else None
-    for number in range(seed, seed + count):
-        folder = Path(tempfile.mkdtemp(prefix="aof2-schedule-", dir=where))
-        try:
-            Schedule(number, folder / "root", told).run()
-        except BaseException as error:
-            replay = f"python tests/coordinator/schedules.py --count 1 --seed {number}"
-            raise AssertionError(f"schedule {number} failed; replay: {replay}") from error
-        finally:
-            shutil.rmtree(folder)
-        told["schedules"] += 1
-    return told
+def run_schedule(number: int, work: Path, told: Counter[str]) -> None:
+    """Run one schedule in a directory of its own; raises what is wrong."""
+    folder = work / f"schedule-{number}"
+    try:
+        Schedule(number, folder / "root", told).run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="random schedules of the coordinator")
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    for what, times in sorted(run_schedules(chosen.count, chosen.seed).items()):
-        print(f"{what:<24}{times:>10,}")
+def _begin(setting: Setting) -> Cases:
+    def case(number: int) -> Tally:
+        tally = Tally()
+        run_schedule(setting.seed + number, setting.work, tally.counts)
+        return tally
+
+    return Cases(case)
+
+
+ROW = Row(
+    "schedules",
+    "coordinator schedules, thread death at each step",
+    "schedules",
+    50_000,
+    40,
+    _begin,
+)

@@ -1,0 +1,13 @@
+"""The rows of the torture table, in the order in which they run."""
+
+from __future__ import annotations
+
+from aof2.torture import schedules, two_writers
+from aof2.torture.row import Row
+
+ROWS: tuple[Row, ...] = (schedules.ROW, two_writers.ROW)
+
+
+def row_named(name: str) -> Row:
+    """A row by its name; `KeyError` where there is none."""
+    return {row.name: row for row in ROWS}[name]
