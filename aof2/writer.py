@@ -22,6 +22,8 @@ LOGGER = logging.getLogger("aof2.tier0")
 RECORD_BYTES_DEFAULT = 16 * MIB
 BATCH_BYTES_DEFAULT = 4 * MIB
 FAST_S = 0.05
+JUDGEMENT_HELD_S = 0.002
+"""So long a refused append's reason stands, unless the budgets move."""
 FAST_STEPS = 6
 """From the first size to the default largest: 64 times."""
 
@@ -58,6 +60,9 @@ class WriterHost:
         self._coordinator = coordinator
         self._clock = context.clock
         self._since_s = 0.0
+        self._judged: tuple[int, ...] = ()
+        self._judged_until_s = 0.0
+        self._judgement = WouldBlockKind.ROLLOVER
 
     def on_half_full(self, segment_id: int) -> None:
         """Have the next segment ready before this one is full."""
@@ -119,11 +124,25 @@ class WriterHost:
         return self._stream.hot.claim_ring(size)
 
     def _blocked(self, wanted: int) -> WouldBlockKind:
-        """Have room made for an append that cannot go on without; say who does that."""
-        stream, tier0 = self._stream, self._context.tier0
-        if not stream.blocked_since_s:
-            stream.blocked_since_s = self._clock.monotonic_s()
+        """Have room made for an append that cannot go on without; say who does that.
+
+        A caller that tries again in a loop gets the same answer for a moment, as long as the
+        budgets stand still: looking at everything each time would keep the workers from their work.
+        """
+        stream, tier0, tier1 = self._stream, self._context.tier0, self._context.tier1
+        now_s = self._clock.monotonic_s()
+        budgets = (wanted, tier0.used, tier0.passing, tier0.order.bytes, tier1.used)
+        if stream.blocked_since_s and budgets == self._judged and now_s < self._judged_until_s:
+            return self._judgement
+        stream.blocked_since_s = stream.blocked_since_s or now_s
         self._coordinator.kick()
+        kind = self._judge(wanted)
+        self._judged, self._judged_until_s = budgets, now_s + JUDGEMENT_HELD_S
+        self._judgement = kind
+        return kind
+
+    def _judge(self, wanted: int) -> WouldBlockKind:
+        stream, tier0 = self._stream, self._context.tier0
         if stream.manifest.is_lost:
             raise DurabilityLost(
                 "a sync of the manifest failed, so no segment can be sealed any more; every record "
