@@ -17,7 +17,7 @@ from libc.string cimport memcmp, memcpy
 from aof2._core.checksum cimport crc64
 from aof2._core.compressed_cut cimport SealedSource, check_footer
 from aof2._core.compressed_pack cimport Packer, make_info
-from aof2._core.compressed_read cimport file_size, read_range, read_table
+from aof2._core.compressed_file cimport file_size, read_range, read_table
 from aof2._core.compressed_table cimport SEEK_ENTRY_BYTES, WarmTable
 from aof2._core.layout cimport Footer
 from aof2._core.directory cimport Directory

@@ -1,77 +1,33 @@
 """Reading a `.seg.zst` file or object: the tables once, then only the ranges that are asked for.
 
-How much one call of `window` fetches:
-
-1. At least the zstd frame that holds the position, and as many more as `bytes_min` asks for.
-2. All pieces of a frame of the log that is longer than one zstd frame, up to 16 MiB, so that any
-   record costs one fetch and a window ends where a frame of the log does.
-3. While calls follow each other, 2, 4, 8... zstd frames, up to 4 MiB of raw bytes.
+What is read at a time is a *run*: one zstd frame, or all those that a frame of the log takes which
+is longer than one, up to 16 MiB. So a run ends where a frame of the log does, any record costs one
+fetch, and a damaged zstd frame costs no record that is not in it.
 """
 
-import os
-import threading
-from collections import OrderedDict
-
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
 from aof2._core.compressed_cut cimport check_footer
+from aof2._core.compressed_file cimport open_ranges
 from aof2._core.compressed_table cimport (
     SEEK_FOOT_BYTES,
     TABLE_BASE_BYTES,
-    TABLE_BYTES_MAX,
     WarmTable,
+    check_table_bytes,
     parse_table,
     tables_bytes,
 )
 from aof2._core.layout cimport FRAMES_AT, Footer
 from aof2._core.directory cimport Directory
-from aof2._core.posix cimport check_errno, sys_close, sys_pread
 from aof2._core.seal cimport FooterInfo
 from aof2._core.window cimport Window, make_window
 from aof2.errors import Closed, ObjectCorrupt, OffsetOutOfRange
 
 cdef enum:
-    AHEAD_BYTES_MAX = 4194304
-    LONG_BYTES_MAX = 16777216
-
-
-cdef uint64_t file_size(int fd) except? 0:
-    return os.fstat(fd).st_size
-
-
-cdef bytes read_range(int fd, str path, uint64_t start, uint64_t end):
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, end - start)
-    cdef char *at = PyBytes_AS_STRING(out)
-    cdef size_t got = 0
-    cdef int error
-    with nogil:
-        error = sys_pread(fd, at, end - start, start, &got)
-    check_errno(error, "read", path)
-    if got != end - start:
-        raise ObjectCorrupt(f"it ends early: {got} bytes of {end - start}", path=path,
-                            position=start)
-    return out
-
-
-cdef WarmTable read_table(int fd, str path, uint64_t file_bytes, uint64_t table_bytes):
-    if table_bytes == 0:
-        if file_bytes < TABLE_BASE_BYTES:
-            raise ObjectCorrupt(f"too short: {file_bytes} bytes", path=path, position=0)
-        foot = read_range(fd, path, file_bytes - SEEK_FOOT_BYTES, file_bytes)
-        table_bytes = tables_bytes(<const uint8_t *> PyBytes_AS_STRING(foot), file_bytes, path)
-    _check_table_bytes(file_bytes, table_bytes, path)
-    return parse_table(
-        read_range(fd, path, file_bytes - table_bytes, file_bytes), file_bytes, path
-    )
-
-
-cdef int _check_table_bytes(uint64_t file_bytes, uint64_t table_bytes, str path) except -1:
-    if not TABLE_BASE_BYTES <= table_bytes <= min(file_bytes, <uint64_t> TABLE_BYTES_MAX):
-        raise ObjectCorrupt(f"a table of {table_bytes} bytes cannot be in a file of {file_bytes}",
-                            path=path, position=0)
-    return 0
+    RUN_BYTES_MAX = 16777216
 
 
 cdef uint64_t _table_bytes_of(fetch, uint64_t file_bytes, str path) except 0:
@@ -84,37 +40,23 @@ cdef uint64_t _table_bytes_of(fetch, uint64_t file_bytes, str path) except 0:
     return tables_bytes(<const uint8_t *> PyBytes_AS_STRING(foot), file_bytes, path)
 
 
-cdef class _FileRanges:
-    """Ranges of a file through a held descriptor, so that they stay readable after an unlink."""
-
-    cdef int _fd
-    cdef str _path
-
-    def __cinit__(self):
-        self._fd = -1
-
-    def __dealloc__(self):
-        sys_close(self._fd)
-
-    def __call__(self, uint64_t start, uint64_t end):
-        return read_range(self._fd, self._path, start, end)
-
-
 cdef class CompressedSegment:
     """Reader of one warm file or cold object, which are the same bytes.
 
     Args:
         fetch: `fetch(start, end)` returns exactly the bytes `[start, end)` of the file. It is
-            called once here, for the tables, and then once per `window` that the cache cannot
-            answer. It may be called from several threads, and what it raises passes through.
+            called once here, for the tables, and then once per call of `read` or `window`. It may
+            be called from several threads, and what it raises passes through.
         file_bytes: Size of the whole file or object.
         table_bytes: Size of what follows the last data frame, from the manifest; 0 takes it from
             the end of the file, for one more fetch.
         path: File or key, for messages.
-        cache_bytes: Bound of the decompressed bytes that are kept; 0 keeps none.
+
+    Attributes:
+        run_count: Runs, from 0.
 
     `ObjectCorrupt` when the tables are damaged, `VersionTooNew` when a newer version wrote them.
-    Several threads may use one reader; read-ahead works best when each has its own.
+    Nothing is kept of what is read. Several threads may use one reader.
 
     Example:
         >>> segment = open_warm(directory, "00000000000000000001.seg.zst")  # doctest: +SKIP
@@ -122,23 +64,38 @@ cdef class CompressedSegment:
         Window(8192..262144)
     """
 
-    def __init__(self, fetch, uint64_t file_bytes, uint64_t table_bytes, *, str path not None,
-                 uint64_t cache_bytes=8 << 20):
+    def __init__(self, fetch, uint64_t file_bytes, uint64_t table_bytes, *, str path not None):
         self.path = path
         if table_bytes == 0:
             table_bytes = _table_bytes_of(fetch, file_bytes, path)
-        _check_table_bytes(file_bytes, table_bytes, path)
+        check_table_bytes(file_bytes, table_bytes, path)
         tail = bytes(fetch(file_bytes - table_bytes, file_bytes))
         if <uint64_t> len(tail) != table_bytes:
             raise ObjectCorrupt(f"{len(tail)} bytes of tables where {table_bytes} must be",
                                 path=path, position=file_bytes - table_bytes)
         self._table = parse_table(tail, file_bytes, path)
         self._fetch = fetch
-        self._lock = threading.Lock()
-        self._runs = OrderedDict()
-        self._run_of = {}
-        self._cache_bytes = cache_bytes
-        self._ahead = 1
+        self._find_runs()
+
+    def __dealloc__(self):
+        free(self._runs)
+
+    cdef int _find_runs(self) except -1:
+        """Note the first data frame of each run, and the one behind the last run."""
+        cdef WarmTable table = self._table
+        cdef uint32_t i, first = 0, limit = table.count - 1
+        self._runs = <uint32_t *> malloc(4 * (<size_t> limit + 1))
+        if self._runs == NULL:
+            raise MemoryError("runs")
+        for i in range(limit):
+            if i == 0 or not table.inside(i) or (
+                table.raw_end(i + 1) - table.entries[first].raw_position > RUN_BYTES_MAX
+            ):
+                first = i
+                self._runs[self.run_count] = i
+                self.run_count += 1
+        self._runs[self.run_count] = limit
+        return 0
 
     def __repr__(self):
         return f"CompressedSegment({self.path!r})"
@@ -263,6 +220,95 @@ cdef class CompressedSegment:
                 low = middle + 1
         return max(<uint64_t> table.entries[low].raw_position, <uint64_t> FRAMES_AT)
 
+    def runs_of(self, uint64_t position, uint64_t bytes_min=0):
+        """The runs `(first, last)`, half-open, that hold `bytes_min` bytes from a raw position on.
+
+        As many of the bytes as there are before `frames_end`; None at or behind it. No fetch.
+        """
+        cdef WarmTable table = self._open()
+        cdef uint32_t first, last
+        if position >= table.frames_end:
+            return None
+        first = last = self._run_of(position)
+        bytes_min = min(max(bytes_min, <uint64_t> 1), table.frames_end - position)
+        while table.raw_end(self._runs[last + 1]) - position < bytes_min:
+            last += 1
+        return first, last + 1
+
+    cdef uint32_t _run_of(self, uint64_t position) noexcept:
+        """The run that holds a raw position before `frames_end`."""
+        cdef uint32_t frame = self._table.find(position), low = 0, high = self.run_count, middle
+        while high - low > 1:
+            middle = low + (high - low) // 2
+            if self._runs[middle] <= frame:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def run_bytes(self, uint32_t run):
+        """Raw bytes of a run, from 0 to `run_count` - 1; 0 for any other."""
+        if run >= self.run_count:
+            return 0
+        return (self._table.raw_end(self._runs[run + 1])
+                - self._table.entries[self._runs[run]].raw_position)
+
+    def run_offset(self, uint32_t run):
+        """Offset of the first record that begins in a run or behind it; `end_offset` behind the
+        last run."""
+        if run >= self.run_count:
+            return self._table.header.end_offset
+        return self._table.entries[self._runs[run]].first_offset
+
+    def read(self, uint32_t first, uint32_t last):
+        """Fetch some neighbouring runs at once.
+
+        Args:
+            first, last: Half-open.
+
+        Returns:
+            A list with a `Window` for each run, or the `ObjectCorrupt` that says why it cannot be
+            read: what is damaged in one costs nothing in another. One fetch. `Closed` after
+            `close`.
+        """
+        cdef WarmTable table = self._open()
+        cdef uint32_t run, begin, end
+        cdef uint64_t base
+        cdef list out = []
+        if not first < last <= self.run_count:
+            raise IndexError(f"runs [{first}, {last}) of {self.run_count}")
+        base = table.at[self._runs[first]]
+        packed = self._fetch(base, table.at[self._runs[last]])
+        if <uint64_t> len(packed) != table.at[self._runs[last]] - base:
+            table.corrupt(f"{len(packed)} bytes where {table.at[self._runs[last]] - base} must be",
+                          base)
+        view = memoryview(packed)
+        for run in range(first, last):
+            begin, end = self._runs[run], self._runs[run + 1]
+            part = view[table.at[begin] - base:table.at[end] - base]
+            try:
+                raw = table.decompress(part, begin, end)
+            except ObjectCorrupt as error:
+                out.append(error)
+            else:
+                out.append(Window(raw, table.entries[begin].raw_position))
+        return out
+
+    def cut(self, uint64_t position, list runs not None):
+        """The bytes from a raw position on.
+
+        Args:
+            position: In the first of the runs.
+            runs: Windows of runs that follow each other; several are copied into one.
+
+        Returns:
+            A `Window` that begins at `position`.
+        """
+        cdef Window run = runs[0]
+        if len(runs) > 1:
+            run = Window(b"".join(runs), run.start)
+        return make_window(run.data + (position - run.start), position, run.end - position, run)
+
     def window(self, uint64_t position, uint64_t bytes_min=0):
         """The segment's bytes from `position` on.
 
@@ -277,123 +323,30 @@ cdef class CompressedSegment:
         One fetch at most. `ObjectCorrupt` with the position in the compressed file when bytes do
         not check; `Closed` after `close`.
         """
-        cdef WarmTable table = self._open()
-        cdef uint32_t first = 0, last = 0
-        cdef uint64_t start = 0
-        cdef bint sequential
-        cdef Window run
-        fetch = self._fetch
-        if position >= table.frames_end:
+        span = self.runs_of(position, bytes_min)
+        if span is None:
             return None
-        if bytes_min > table.frames_end - position:
-            bytes_min = table.frames_end - position
-        with self._lock:
-            run = self._cached(position, bytes_min)
-            if run is None:
-                sequential = self._last_end and self._last_start <= position <= self._last_end
-                first = table.find(position)
-                start = table.entries[first].raw_position
-                last = self._end_of_run(first, position + bytes_min - start, sequential)
-        if run is None:
-            packed = fetch(table.at[first], table.at[last])
-            run = Window(table.decompress(packed, first, last), start)
-            with self._lock:
-                self._keep(run, first, last)
-        self._last_start = run.start
-        self._last_end = run.end
-        return make_window(run.data + (position - run.start), position, run.end - position, run)
+        runs = self.read(*span)
+        for run in runs:
+            if not isinstance(run, Window):
+                raise run
+        return self.cut(position, runs)
 
     def close(self):
-        """Give up `fetch` and the cache; windows given out stay valid. Again is harmless."""
-        with self._lock:
-            self._fetch = None
-            self._runs.clear()
-            self._run_of.clear()
-            self._held_bytes = 0
-
-    cdef Window _cached(self, uint64_t position, uint64_t bytes_min):
-        cdef Window run = self._run_of.get(self._table.find(position))
-        if run is None or run.end - position < bytes_min:
-            return None
-        self._runs.move_to_end(run.start)
-        return run
-
-    cdef uint32_t _end_of_run(
-        self, uint32_t first, uint64_t bytes_min, bint sequential
-    ) noexcept:
-        """The data frame behind the last one to fetch, from `first` on."""
-        cdef WarmTable table = self._table
-        cdef uint64_t start = table.entries[first].raw_position
-        cdef uint64_t bytes_max = min(
-            <uint64_t> AHEAD_BYTES_MAX, max(self._cache_bytes // 2, <uint64_t> 1)
-        )
-        cdef uint32_t limit = table.count - 1, last = first + 1, following, wanted
-        while last < limit and table.raw_end(last) - start < bytes_min:
-            last += 1
-        last = _whole(table, last, start, LONG_BYTES_MAX)
-        self._ahead = min(self._ahead * 2, <uint32_t> 1024) if sequential else 1
-        wanted = self._ahead
-        while last < limit and last - first < wanted:
-            following = _whole(table, last + 1, start, bytes_max)
-            if table.raw_end(following) - start > bytes_max or (
-                following < limit and table.inside(following)
-            ):
-                break
-            last = following
-        return last
-
-    cdef int _keep(self, Window run, uint32_t first, uint32_t last) except -1:
-        """Put a run into the cache, in place of the runs that have been of no use for longest."""
-        cdef Window old
-        cdef uint32_t i
-        if self._fetch is None or run.end - run.start > self._cache_bytes:
-            return 0
-        for i in range(first, last):
-            old = self._run_of.get(i)
-            if old is not None:
-                self._drop(old)
-        while self._held_bytes + (run.end - run.start) > self._cache_bytes:
-            self._drop(next(iter(self._runs.values())))
-        self._runs[run.start] = run
-        self._held_bytes += run.end - run.start
-        for i in range(first, last):
-            self._run_of[i] = run
-        return 0
-
-    def _drop(self, Window run not None):
-        cdef uint32_t i = self._table.find(run.start)
-        del self._runs[run.start]
-        self._held_bytes -= run.end - run.start
-        while self._run_of.get(i) is run:
-            del self._run_of[i]
-            i += 1
+        """Give up `fetch`; windows given out stay valid. Again is harmless."""
+        self._fetch = None
 
 
-cdef uint32_t _whole(
-    WarmTable table, uint32_t last, uint64_t start, uint64_t bytes_max
-) noexcept:
-    """Extend a run over the rest of a long frame; as it is when that would be too much."""
-    cdef uint32_t following = last
-    while following < table.count - 1 and table.inside(following):
-        following += 1
-    return following if table.raw_end(following) - start <= bytes_max else last
-
-
-def open_warm(Directory directory not None, str name not None, table_bytes=None, *,
-              uint64_t cache_bytes=8 << 20):
+def open_warm(Directory directory not None, str name not None, table_bytes=None):
     """Open a warm file for reading; it stays readable after its name has gone.
 
     Args:
         directory: Where it is.
         name: Its file name.
         table_bytes: From the manifest; None takes it from the end of the file.
-        cache_bytes: As for `CompressedSegment`.
 
     Returns:
         A `CompressedSegment`. `OSError` when the file cannot be opened or read, else as there.
     """
-    cdef _FileRanges ranges = _FileRanges()
-    ranges._path = directory.join(name)
-    ranges._fd = directory.open_file(name)
-    return CompressedSegment(ranges, file_size(ranges._fd), table_bytes or 0, path=ranges._path,
-                             cache_bytes=cache_bytes)
+    ranges, file_bytes, path = open_ranges(directory, name)
+    return CompressedSegment(ranges, file_bytes, table_bytes or 0, path=path)

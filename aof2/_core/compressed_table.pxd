@@ -49,3 +49,6 @@ cdef bytes encode_tables(const WarmTableHeader *header, bytearray entries, list 
 
 # Size of both tables, from the last SEEK_FOOT_BYTES of a file; ObjectCorrupt when they are no such.
 cdef uint64_t tables_bytes(const uint8_t *foot, uint64_t file_bytes, str path) except 0
+
+# ObjectCorrupt unless tables of so many bytes can be at the end of such a file.
+cdef int check_table_bytes(uint64_t file_bytes, uint64_t table_bytes, str path) except -1

@@ -236,6 +236,13 @@ cdef uint64_t tables_bytes(const uint8_t *foot, uint64_t file_bytes, str path) e
     return size
 
 
+cdef int check_table_bytes(uint64_t file_bytes, uint64_t table_bytes, str path) except -1:
+    if not TABLE_BASE_BYTES <= table_bytes <= min(file_bytes, <uint64_t> TABLE_BYTES_MAX):
+        raise ObjectCorrupt(f"a table of {table_bytes} bytes cannot be in a file of {file_bytes}",
+                            path=path, position=0)
+    return 0
+
+
 cdef uint8_t *_put32(uint8_t *at, uint32_t value) noexcept nogil:
     memcpy(at, &value, 4)
     return at + 4

@@ -7,7 +7,6 @@ import random
 import shutil
 import struct
 import subprocess
-from itertools import pairwise
 
 import indexed_zstd
 import pytest
@@ -103,7 +102,7 @@ def test_locate_leads_to_every_record_and_every_time(tmp_path):
         cached.
     """
     segment, directory, _ = made(tmp_path, mixed(8, 120, 20_000))
-    reader = open_warm(directory, WARM, cache_bytes=0)
+    reader = open_warm(directory, WARM)
     borders = {place[0] for place in segment.places} | {segment.end_position}
     for position, size, ordinal, stamp in segment.places:
         found = reader.locate(1000 + ordinal)
@@ -131,8 +130,7 @@ def test_one_fetch_opens_and_one_more_reads_any_record(tmp_path):
     """Goal: the cost of a random read is one range, of one zstd frame or of one long record's
     pieces.
 
-    Method: count fetches of readers without a cache, jumping backwards so that nothing is
-        sequential.
+    Method: count fetches, jumping backwards so that nothing is sequential.
     """
     items = items_of([random.Random(i).randbytes(1000) for i in range(40)])
     items[20] = Item((random.Random(1).randbytes(30_000),), TIME_NS)
@@ -140,7 +138,7 @@ def test_one_fetch_opens_and_one_more_reads_any_record(tmp_path):
     packed = (tmp_path / WARM).read_bytes()
     entries = frame_table(packed, info.table_bytes)
     fetched: list[tuple[int, int]] = []
-    reader = in_memory(packed, info.table_bytes, fetched, cache_bytes=0)
+    reader = in_memory(packed, info.table_bytes, fetched)
     assert fetched == [(len(packed) - info.table_bytes, len(packed))]
     for ordinal in range(39, -1, -1):
         fetched.clear()
@@ -152,27 +150,43 @@ def test_one_fetch_opens_and_one_more_reads_any_record(tmp_path):
             assert fetched[0][1] - fetched[0][0] in {entry[2] for entry in entries}
 
 
-def test_sequential_reads_fetch_more_at_a_time_up_to_a_bound(tmp_path):
-    """Goal: a scan of an object needs few requests, and bounded memory.
+def test_neighbouring_runs_come_by_one_fetch(tmp_path):
+    """Goal: runs cover the frames of the log without a hole, each ends on a frame border, and any
+    number of them in a row is one fetch.
 
-    Method: 12 MiB in frames of 64 KiB; the raw size of each fetch doubles and stops at 4 MiB; the
-        cache answers a second look at the last window.
+    Method: a segment of short and long frames; all runs at once, one by one, and in parts.
     """
-    items = items_of([random.Random(i).randbytes(30_000) for i in range(400)])
-    _, _, info = made(tmp_path, items, 65536)
+    segment, _, info = made(tmp_path, mixed(12, 150, 30_000))
+    packed = (tmp_path / WARM).read_bytes()
     fetched: list[tuple[int, int]] = []
-    reader = in_memory((tmp_path / WARM).read_bytes(), info.table_bytes, fetched)
-    position, sizes = FRAMES_AT, []
-    while (window := reader.window(position)) is not None:
-        sizes.append(len(window))
-        assert bytes(reader.window(position + 40)) == bytes(window)[40:]
-        position = window.end
-    assert len(fetched) == 1 + len(sizes) <= 11
-    assert all(later > 1.8 * earlier for earlier, later in pairwise(sizes[1:6]))
-    assert max(sizes) <= 4 << 20
+    reader = in_memory(packed, info.table_bytes, fetched)
+    borders = {place[0] for place in segment.places} | {0, segment.end_position}
+    borders.add(segment.frames_end)
+    offsets = {place[0]: 1000 + place[2] for place in segment.places}
     fetched.clear()
-    reader.window(FRAMES_AT)
+    whole = reader.read(0, reader.run_count)
     assert len(fetched) == 1
+    at = 0
+    for run, window in enumerate(whole):
+        assert window.start == at
+        assert at in borders
+        at = window.end
+        assert bytes(window) == segment.data[window.start : at]
+        assert bytes(window) == bytes(reader.read(run, run + 1)[0])
+        assert reader.run_bytes(run) == len(window)
+        first = min(o for place, o in offsets.items() if place >= window.start)
+        assert reader.run_offset(run) == first
+        # Pages 0 and 1 may be a run of their own.
+        inside = at - 8 if run == 0 else window.start
+        assert reader.runs_of(inside) == reader.runs_of(at - 8) == (run, run + 1)
+        assert reader.runs_of(inside, 1 << 40) == (run, reader.run_count)
+    assert at == reader.frames_end
+    assert reader.runs_of(at) is None
+    assert reader.run_offset(reader.run_count) == segment.end_offset
+    assert bytes(reader.cut(FRAMES_AT, whole)) == segment.data[FRAMES_AT:at]
+    for span in ((0, 0), (2, 1), (0, reader.run_count + 1)):
+        with pytest.raises(IndexError):
+            reader.read(*span)
 
 
 def test_a_window_grows_to_the_bytes_asked_for(tmp_path):

@@ -257,6 +257,29 @@ def test_verify_objects_to_another_file_than_expected(tmp_path):
     assert verify(directory, WARM, expect=known) == info
 
 
+def test_a_damaged_run_costs_nothing_in_the_others(tmp_path):
+    """Goal: of runs that are fetched together, each good one is given, whatever the others are.
+
+    Method: flip one bit in each run in turn, read all at once.
+    """
+    segment, _, info = made(tmp_path, mixed(13, 60, 9000))
+    packed = bytearray((tmp_path / WARM).read_bytes())
+    fetched: list[tuple[int, int]] = []
+    reader = in_memory(packed, info.table_bytes, fetched)
+    for run in range(reader.run_count):
+        fetched.clear()
+        reader.read(run, run + 1)
+        at = fetched[0][0] + 9
+        packed[at] ^= 4
+        for n, window in enumerate(reader.read(0, reader.run_count)):
+            if n == run:
+                assert isinstance(window, ObjectCorrupt)
+                assert fetched[0][0] <= window.position < fetched[0][1]
+            else:
+                assert bytes(window) == segment.data[window.start : window.end]
+        packed[at] ^= 4
+
+
 def test_a_short_answer_is_damage_and_a_failed_fetch_passes_through(tmp_path):
     """Goal: a store that answers with other bytes than asked for is not believed."""
     _, _, info, packed = small(tmp_path)
