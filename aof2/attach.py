@@ -68,15 +68,8 @@ def attach(
             remote.publication = Publication(store, manifest, records, clock)
         elif not readonly:
             remote.keep_unpublished()
-        instance = StreamInstance(
-            identity,
-            directory,
-            manifest,
-            HotTier(hot, identity, context.tier0),
-            WarmTier(warm, context.config.tier1, context.tier1),
-            None if store is None else ColdTier(store, identity, clock),
-            remote,
-            StreamSignals(clock, context.announcer, readonly=readonly),
+        instance = _instance(
+            identity, (directory, hot, warm), manifest, remote, store, context, readonly=readonly
         )
         instance.owned = [records, quarantine]
         if readonly:
@@ -92,6 +85,32 @@ def attach(
             thing.close()
         raise
     return instance, recovered.report
+
+
+def _instance(
+    identity: StreamIdentity,
+    directories: tuple[Directory, Directory, Directory],
+    manifest: Manifest,
+    remote: RemoteSide,
+    store: ObjectStore | None,
+    context: Context,
+    *,
+    readonly: bool,
+) -> StreamInstance:
+    """The stream over all tiers, as its manifest and its files say."""
+    directory, hot, warm = directories
+    return StreamInstance(
+        identity,
+        directory,
+        manifest,
+        HotTier(hot, identity, context.tier0),
+        WarmTier(warm, context.config.tier1, context.tier1),
+        None if store is None else ColdTier(store, identity, context.clock),
+        remote,
+        StreamSignals(context.clock, context.announcer, readonly=readonly),
+        context.frames,
+        context.meters,
+    )
 
 
 def _records_directory(directory: Directory) -> Directory:

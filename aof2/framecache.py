@@ -8,6 +8,7 @@ kept: who asks again has it read again.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
@@ -63,7 +64,7 @@ class Ticket:
         late: Others had begun the read before this reader asked, so that its failure is theirs.
     """
 
-    __slots__ = ("_found", "_flight", "key", "late")
+    __slots__ = ("_flight", "_found", "key", "late")
 
     def __init__(
         self, key: Hashable, flight: Flight | None, found: object = None, *, late: bool = False
@@ -99,13 +100,12 @@ class FrameCache:
 
     Attributes:
         bytes: Kept now.
-        scans: Readers that read ahead now, which share the room.
     """
 
     def __init__(self, pool: Callable[[], Executor], bytes_max: int = CACHE_BYTES_MAX) -> None:
         self.bytes = 0
         self.bytes_max = bytes_max
-        self.scans = 0
+        self._scans: weakref.WeakSet[object] = weakref.WeakSet()
         self._pool = pool
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, Window] = OrderedDict()
@@ -231,8 +231,16 @@ class FrameCache:
         while self.bytes > self.bytes_max and len(self._kept) > 1:
             self.bytes -= len(self._kept.popitem(last=False)[1])
 
-    def clear(self) -> None:
-        """Keep nothing any more."""
+    # --- room -------------------------------------------------------------------------------------
+
+    def share(self, scan: object) -> int:
+        """Bytes that a scan may have asked for ahead of it: all scans together half of what is
+        kept, so that nothing goes before it is used."""
         with self._lock:
-            self._kept.clear()
-            self.bytes = 0
+            self._scans.add(scan)
+            return self.bytes_max // 2 // len(self._scans)
+
+    def leave(self, scan: object) -> None:
+        """A scan has ended."""
+        with self._lock:
+            self._scans.discard(scan)

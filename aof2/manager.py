@@ -30,6 +30,7 @@ from aof2.errors import (
     WouldBlockKind,
 )
 from aof2.fetching import Fetch, Fetches
+from aof2.framecache import FrameCache
 from aof2.objectstore import ObjectStore
 from aof2.objectstore.breaker import Breaker
 from aof2.objectstore.observed import ObservedStore
@@ -43,6 +44,8 @@ from aof2.writer import change_ext_id, size_limits
 
 LOGGER = logging.getLogger("aof2.tiered")
 ENOSPC = 28
+FETCHES_MAX = 8
+"""Threads for reads of other tiers: so many requests of all readers are under way at one time."""
 
 _LIVE: weakref.WeakSet[AofManager] = weakref.WeakSet()
 
@@ -90,6 +93,7 @@ class AofManager(Observing, Draining):
             tier0=Budget(config.tier0.bytes_max),
             tier1=Budget(config.tier1.bytes_max),
             breaker=breaker,
+            frames=FrameCache(self._pool),
             stopping=lambda: self._coordinator.stopping,
         )
         self._context = context
@@ -346,7 +350,7 @@ class AofManager(Observing, Draining):
         with self._executor_lock:
             self._check_open()
             if self._executor is None:
-                self._executor = ThreadPoolExecutor(4, thread_name_prefix="aof2-fetch")
+                self._executor = ThreadPoolExecutor(FETCHES_MAX, thread_name_prefix="aof2-fetch")
             return self._executor
 
     def _mark_forked(self) -> None:

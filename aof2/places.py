@@ -77,20 +77,6 @@ def resolve(stream: StreamInstance, place: Place) -> int:
     return place
 
 
-def open_cursor(
-    stream: StreamInstance, cursor: RecordCursor, segment_id: int | None = None
-) -> ResidentSegment:
-    """Put a cursor at its offset in the segment that holds it (None: look which one does), in the
-    nearest tier."""
-    if segment_id is None:
-        segment_id = stream.find(cursor.offset)[0]
-    held = stream.open_segment(segment_id)
-    source = held.source
-    position = stream.locate(held, cursor.offset)
-    cursor.enter(source.salt, source.base_offset, source.ext_id, position)
-    return held
-
-
 def corrupt(stream: StreamInstance, held: ResidentSegment, cursor: RecordCursor) -> Exception:
     """The error for a frame that must be good and is not."""
     where: dict[str, Any] = {

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from aof2._core.cursor import CursorStatus, PayloadIterator, RecordCursor
+from aof2._core.cursor import CursorStatus, PayloadIterator
 from aof2._core.record import Record
 from aof2.batch import RecordBatch
 from aof2.clock import Clock
-from aof2.errors import Closed, ForkedHandle, WouldBlockKind
-from aof2.fetching import Fetch, Fetches
-from aof2.leases import ResidentSegment
-from aof2.places import Place, corrupt, open_cursor, resolve
+from aof2.errors import Closed, WouldBlockKind
+from aof2.fetching import Fetches
+from aof2.places import Place, resolve
+from aof2.readahead import ReadAhead
 from aof2.tiers.instance import StreamInstance
 from aof2.types import Tier
 from aof2.waiting import TURNS, Timeout, Wait, deadline, retried, retried_async
+from aof2.walking import Walk
 
 Until = Literal["appended", "local", "remote"]
 T = TypeVar("T")
 
 NO_STOP = 2**64 - 1
-LOOKS_MAX = 1000
-"""So often a reader looks anew for a record that the stream says is there, before it calls it
-damage."""
 
 
 class _Step(enum.Enum):
@@ -37,7 +34,7 @@ class _Step(enum.Enum):
     DONE = 2
 
 
-class AofReader(RecordCursor):
+class AofReader(Walk):
     """Reads records in order, whichever tier they are in. Made by `Aof.reader`.
 
     An iterator, an async iterator and a context manager; one thread or task at a time, except
@@ -61,19 +58,14 @@ class AofReader(RecordCursor):
         until: Until,
         timeout_s: float | None,
     ) -> None:
-        super().__init__(start, 0)
-        self._stream = stream
+        super().__init__(stream, start, 0)
+        self._ahead = ReadAhead(stream, stream.frames)
         self._fetches = fetches
         self._clock = clock
         self._follow = follow
         self._until = until
         self._timeout_s = timeout_s
         self._hard_stop = stop
-        self._held: ResidentSegment | None = None
-        self._fetch: Fetch[_Step] | None = None
-        self._closed = False
-        self._looks = 0
-        self._looked_at = -1
         if stop is None and not follow:
             self._hard_stop = self._watermark()
         self._raise_stop()
@@ -159,11 +151,6 @@ class AofReader(RecordCursor):
 
     def _seek(self, start: Place, below: Tier) -> None:
         """Go there; tier `below` and those below it are asked on another thread."""
-        if self._fetch is not None:
-            # It moves the cursor, so it ends first; what it found is of no use any more.
-            self._fetch.wait.check()
-            self._fetch.collected()
-            self._fetch = None
         if isinstance(start, datetime) and self._stream.lowest() >= below:
             fetch = self._fetches.ask(
                 (self, "seek"),
@@ -178,14 +165,15 @@ class AofReader(RecordCursor):
             offset = resolve(self._stream, start)
         if not self._stream.first_offset <= offset <= self._stream.next_offset:
             raise self._stream.out_of_range(offset)
-        self._held = None
-        self.move(offset, self.stop_offset)
+        self.go_to(offset, self.stop_offset)
 
     def close(self) -> None:
         """End the reader; a waiting iteration ends. Again is harmless, from any thread too."""
         self._closed = True
         self.set_stop(0)
-        self._held = None
+        self._held = self._asked = None
+        if self._ahead is not None:
+            self._ahead.end()
         self._stream.signals.wake()
 
     def __enter__(self) -> AofReader:
@@ -247,40 +235,11 @@ class AofReader(RecordCursor):
 
     def _step(self, below: Tier) -> _Step:
         """Let the cursor go on; never TAIL of a reader that follows, which is `WouldBlock`."""
-        self._check_stream()
-        if self._closed:
-            return _Step.DONE
-        segment_id, tier = self._ahead() if self._fetch is None else (0, Tier.HOT)
-        if tier >= below:
-            message = "the bytes are on their way from another tier"
-            self._fetch = self._fetches.ask(
-                segment_id, self, self._advance, message, self.offset
-            )
-        if self._fetch is None:
-            step = self._advance()
-        else:
-            fetch = self._fetch
-            # The reader's own close ends the wait too.
-            replace(fetch.wait, ready=lambda: self._closed or fetch.wait.ready()).check()
-            if self._closed:
-                return _Step.DONE
-            self._fetch, step = None, fetch.result()
+        self.check_stream()
+        step = self._advance(below)
         if step is _Step.TAIL and self._follow:
             raise self._tail().blocked()
         return step
-
-    def _ahead(self) -> tuple[int, Tier]:
-        """`(segment, tier)` that going on would read; 0 and the hot one when it only looks."""
-        segment_id: int | None = None
-        if self._held is not None:
-            if self.status == CursorStatus.WINDOW_END:
-                return self._held.segment_id, self._held.tier
-            if self.status == CursorStatus.END:
-                segment_id = self._stream.next_after(self._held.segment_id)
-        elif self.status == CursorStatus.WINDOW_END and self.offset < self._stream.next_offset:
-            # At the tail there may be no segment yet; what comes arrives in the hot tier.
-            segment_id = self._stream.find(self.offset)[0]
-        return segment_id or 0, self._stream.nearest(segment_id or 0)
 
     def _tail(self) -> Wait:
         """For records beyond the last one that may be read."""
@@ -296,23 +255,13 @@ class AofReader(RecordCursor):
         )
 
     def _has_more(self) -> bool:
-        self._check_stream()
+        self.check_stream()
         return self._closed or self._watermark() > self.offset
 
     def _check_open(self) -> None:
         if self._closed:
             raise Closed("the reader is closed", stream=self._stream.name)
-        self._check_stream()
-
-    def _check_stream(self) -> None:
-        """A follower of a stream that was closed would wait for ever."""
-        if self._stream.forked:
-            raise ForkedHandle(
-                "this reader belongs to the parent process: open the root with readonly=True",
-                stream=self._stream.name,
-            )
-        if self._stream.closed:
-            raise Closed("the stream was closed: open the root again", stream=self._stream.name)
+        self.check_stream()
 
     # --- going on -------------------------------------------------------------------------------
 
@@ -335,65 +284,10 @@ class AofReader(RecordCursor):
         self.set_stop(0 if self._closed else self.stop_offset)
         return self.offset < self.stop_offset
 
-    def _advance(self) -> _Step:
+    def _advance(self, below: Tier) -> _Step:
         """Do one thing that lets the cursor go on, or say that nothing can be done now."""
-        status = self.status
-        if self._closed or status == CursorStatus.STOP:
+        if self._closed or self.status == CursorStatus.STOP:
             if self._closed or (self._hard_stop is not None and self.offset >= self._hard_stop):
                 return _Step.DONE
             return _Step.MORE if self._raise_stop() else _Step.TAIL
-        if status == CursorStatus.END:
-            return self._next_segment()
-        if self._held is None:
-            return self._find_segment()
-        if status == CursorStatus.WINDOW_END:
-            window = self._held.source.window(self.position, self.needed)
-            if window is not None and window.end - self.position >= max(1, self.needed):
-                self.load(window)
-                return _Step.MORE
-        if self._held.sealed:
-            raise corrupt(self._stream, self._held, self)
-        return self._at_tail(status)
-
-    def _find_segment(self) -> _Step:
-        """Enter the segment of the offset; there may be none yet at the very end."""
-        self._check_stream()
-        if self.offset == self._stream.next_offset and not self._stream.unsealed():
-            self._stream.refresh()
-            if self.offset == self._stream.next_offset:
-                return _Step.TAIL
-        self._held = open_cursor(self._stream, self)
-        return _Step.MORE
-
-    def _next_segment(self) -> _Step:
-        self._check_stream()
-        assert self._held is not None
-        following = self._stream.next_after(self._held.segment_id)
-        if following is None:
-            self._stream.refresh()
-            following = self._stream.next_after(self._held.segment_id)
-            if following is None:
-                return _Step.TAIL
-        self._held = self._stream.open_segment(following)
-        source = self._held.source
-        # The segment begins where the last one ended, so its first frame holds the offset.
-        self.enter(source.salt, source.base_offset, source.ext_id, source.locate(self.offset))
-        return _Step.MORE
-
-    def _at_tail(self, status: int) -> _Step:
-        """Nothing more in an unsealed segment as it was opened: look whether that has changed."""
-        assert self._held is not None
-        if self._stream.writer is None and self.offset >= self._stream.next_offset:
-            self._stream.refresh()
-        if self.offset >= self._stream.next_offset:
-            return _Step.TAIL
-        bad = status in (CursorStatus.BAD, CursorStatus.UNKNOWN) and self._stream.writer is not None
-        self._looks = self._looks + 1 if self._looked_at == self.offset else 0
-        self._looked_at = self.offset
-        if bad or self._looks > LOOKS_MAX:
-            raise corrupt(self._stream, self._held, self)
-        # The landing ring was replaced, or the segment was sealed meanwhile: look at it anew.
-        self._stream.drop_open(self._held.segment_id)
-        self._held = None
-        self.move(self.offset, self.stop_offset)
-        return self._find_segment()
+        return _Step.MORE if self.go_on(below) else _Step.TAIL

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from aof2._core.cursor import CursorStatus, RecordCursor
 from aof2._core.pointread import PointReader
 from aof2._core.record import Record
 from aof2.appending import Appending
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
 from aof2.coordinator.runtime import Coordinator
+from aof2.errors import WouldBlock
 from aof2.explain import BlockExplanation, explain
-from aof2.fetching import Fetch
-from aof2.places import Place, corrupt, open_cursor, resolve
+from aof2.places import Place, resolve
 from aof2.reader import AofReader, Until
 from aof2.tiers.instance import StreamInstance
 from aof2.types import RecoveryReport, SegmentInfo, Tier, Watermarks
-from aof2.waiting import TURNS, Timeout
+from aof2.waiting import TURNS, Timeout, retried, retried_async
+from aof2.walking import Lookup
+
+LOOKUPS_MAX = 64
+LOOKUP_KEPT_S = 60.0
+"""How many calls of `get_nowait` are remembered, and for how long, so that the next call for the
+same record gets what the first one asked for."""
 
 
 class Aof(Appending):
@@ -47,6 +51,7 @@ class Aof(Appending):
         recovery: RecoveryReport,
     ) -> None:
         super().__init__(instance, config, clock, coordinator, pool)
+        self._lookups: dict[int, tuple[float, Lookup]] = {}
         self.recovery = recovery
         """The `RecoveryReport` of this open."""
         writer = instance.writer
@@ -123,76 +128,41 @@ class Aof(Appending):
         return self._get(offset, timeout=timeout)
 
     def _get(self, offset: int, *, timeout: Timeout = ...) -> Record:
-        segment_id = self._find(offset)
-        if self._instance.nearest(segment_id) < Tier.COLD:
-            return self._read(offset, segment_id)
-        fetch = self._fetch(offset, segment_id)
-        fetch.wait.block(self._until(timeout))
-        return fetch.result()
+        lookup = self._lookup(offset)
+        return retried(lambda: lookup.attempt(Tier.COLD), self._until(timeout))
 
     def get_nowait(self, offset: int) -> Record:
         """Like `get`; a record that is not in the hot tier raises `WouldBlock`(HYDRATION) at
         first."""
-        segment_id = self._find(offset)
-        if self._instance.nearest(segment_id) is Tier.HOT:
-            return self._read(offset, segment_id)
-        fetch = self._fetch(offset, segment_id)
-        fetch.wait.check()
-        return fetch.result()
+        asked_s, lookup = self._lookups.pop(offset, (0.0, None))
+        now_s = self._clock.monotonic_s()
+        if lookup is None or now_s > asked_s + LOOKUP_KEPT_S:
+            asked_s, lookup = now_s, self._lookup(offset)
+        try:
+            return lookup.attempt(Tier.WARM)
+        except WouldBlock:
+            while len(self._lookups) >= LOOKUPS_MAX:
+                self._lookups.pop(next(iter(self._lookups)), None)
+            self._lookups[offset] = asked_s, lookup
+            raise
 
     async def get_async(self, offset: int, *, timeout: Timeout = ...) -> Record:
         """Like `get`, without blocking the event loop."""
-        segment_id = self._find(offset)
-        if self._instance.nearest(segment_id) is Tier.HOT:
-            record = self._read(offset, segment_id)
-            if TURNS.is_due(self._clock.monotonic_s()):
-                await TURNS.give()
-            return record
-        fetch = self._fetch(offset, segment_id)
-        await fetch.wait.suspend(self._until(timeout))
-        return fetch.result()
+        lookup = self._lookup(offset)
+        record = await retried_async(lambda: lookup.attempt(Tier.WARM), self._until(timeout))
+        if TURNS.is_due(self._clock.monotonic_s()):
+            await TURNS.give()
+        return record
 
-    def _find(self, offset: int) -> int:
-        """Id of the segment that holds a record."""
+    def _lookup(self, offset: int) -> Lookup:
+        """A walk to a record, which must be there."""
         self._check_open()
         instance = self._instance
         if instance.writer is None and not 0 <= offset < self.next_offset:
             instance.refresh()
         if not self.first_offset <= offset < self.next_offset:
             raise instance.out_of_range(offset)
-        return instance.find(offset)[0]
-
-    def _fetch(self, offset: int, segment_id: int) -> Fetch[Record]:
-        """Have a record of another tier read on another thread."""
-        return self._fetches.ask(
-            segment_id,
-            offset,
-            functools.partial(self._read, offset, segment_id),
-            "the record is on its way from another tier",
-            offset,
-        )
-
-    def _read(self, offset: int, segment_id: int | None) -> Record:
-        """Read a record on this thread, whatever that takes."""
-        cursor = RecordCursor(offset, offset + 1)
-        while True:
-            held = open_cursor(self._instance, cursor, segment_id)
-            while True:
-                record = cursor.next_record()
-                if record is not None:
-                    self._instance.keep_at_hand(held)
-                    return record
-                window = None
-                if cursor.status == CursorStatus.WINDOW_END:
-                    window = held.source.window(cursor.position, cursor.needed)
-                if window is None or window.end - cursor.position < max(1, cursor.needed):
-                    break
-                cursor.load(window)
-            if held.sealed:
-                raise corrupt(self._instance, held, cursor)
-            # The landing ring was replaced, or the segment was sealed meanwhile: look again.
-            self._instance.drop_open(held.segment_id)
-            segment_id = None
+        return Lookup(instance, offset)
 
     def reader(
         self,

@@ -10,6 +10,7 @@ from aof2.admission import Budget
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
 from aof2.coordinator.view import Holding, StreamView, View
+from aof2.framecache import FrameCache
 from aof2.meters import Meters
 from aof2.objectstore.breaker import Breaker
 from aof2.signals import Announcer
@@ -53,6 +54,7 @@ class Context:
         clock: Time and chance.
         tier0, tier1: Budgets of the local tiers.
         breaker: The circuit breaker of tier 2.
+        frames: Decompressed frames, for readers of all streams.
         stopping: True once the manager closes; long work ends early then.
         streams: Instances by name.
         meters: What is counted.
@@ -64,6 +66,7 @@ class Context:
     tier0: Budget
     tier1: Budget
     breaker: Breaker
+    frames: FrameCache
     stopping: Callable[[], bool]
     streams: dict[str, StreamInstance] = field(default_factory=dict)
     meters: Meters = field(default_factory=Meters)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable
 
 from aof2._core.compressed_read import CompressedSegment
 from aof2._core.window import Window
-from aof2.framecache import FrameCache, Ticket
+from aof2.framecache import FrameCache, Read, Ticket
 from aof2.signals import Signal
 
 
@@ -62,11 +62,9 @@ class CachedSegment:
             return None
         return self.packed.cut(position, [_window(ticket.outcome) for ticket in tickets])
 
-    def _wish(
-        self, first: int, last: int
-    ) -> tuple[Sequence[Hashable], Callable[[int], Sequence[object]]]:
+    def _wish(self, first: int, last: int) -> tuple[list[Hashable], Read]:
         """The keys of some runs, and what reads the first `n` of them."""
-        keys = [(self._key, run) for run in range(first, last)]
+        keys: list[Hashable] = [(self._key, run) for run in range(first, last)]
         return keys, lambda n: self.packed.read(first, first + n)
 
 

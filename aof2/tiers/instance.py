@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from aof2._core.directory import Directory
-from aof2._core.mapping import MappedSegment
-from aof2._core.pointread import PointReader
-from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo
-from aof2._core.writer import SegmentWriter
 from aof2.admission import on_disk
-from aof2.errors import OffsetOutOfRange, SegmentLost, WouldBlockKind
-from aof2.leases import ResidentSegment, SegmentSource
+from aof2.errors import OffsetOutOfRange, WouldBlockKind
+from aof2.framecache import FrameCache
 from aof2.manifest.log import Manifest
+from aof2.meters import Meters
 from aof2.seals import Seals
 from aof2.signals import StreamSignals
 from aof2.tiers.cold import ColdTier
+from aof2.tiers.holding import Holding
 from aof2.tiers.hot import HotTier
 from aof2.tiers.remote import RemoteSide
-from aof2.tiers.residency import Residency
-from aof2.tiers.tail import ReadonlyTail, Unsealed
+from aof2.tiers.tail import Unsealed
 from aof2.tiers.warm import WarmTier
 from aof2.types import SegmentInfo, SegmentState, StreamIdentity, Tier
 
 FIND_LOOKS_MAX = 100
 """So often a readonly stream looks anew for an offset that the landing ring says is there."""
-OPEN_SEGMENTS_MAX = 16
-"""Segments that a stream keeps open for random reads, so that `get` need not open files."""
 
 
-class StreamInstance(Residency):
+class StreamInstance(Holding):
     """What is known about one stream's segments, over all tiers.
 
     Attributes:
-        signals: Woken on every seal, tier move and failure, among others.
-        changed: The lock that guards the fields below.
         why_no_segment: Asks for a segment that takes a frame of so many bytes, and says what an
             append waits for.
         spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
         ring_needed: Size of the landing ring's file that an append waits for; 0 when it has one.
         blocked_since_s: Since when an append waits for either, in monotonic seconds; 0 when none.
-        points: Reads single records of hot segments; None for a stream that is only read.
         granted_ns: When what an append had waited for was last made ready for it.
         size_steps: Doublings of the segment size so far.
         remote: The published manifest, and what is to go from tier 2.
@@ -62,12 +52,11 @@ class StreamInstance(Residency):
         cold: ColdTier | None,
         remote: RemoteSide,
         signals: StreamSignals,
+        frames: FrameCache,
+        meters: Meters,
     ) -> None:
-        super().__init__(identity, manifest, hot, warm, cold, remote)
+        super().__init__(identity, manifest, hot, warm, cold, remote, signals, frames, meters)
         self.directory = directory
-        self.writer: SegmentWriter | None = None
-        self.signals = signals
-        self.changed = threading.RLock()
         self.spare_needed = 0
         self.why_no_segment: Callable[[int], WouldBlockKind] = lambda frame_bytes: (
             WouldBlockKind.ROLLOVER
@@ -79,10 +68,6 @@ class StreamInstance(Residency):
         self.size_steps = 0
         self.failures: dict[object, BaseException] = {}
         self.seals = Seals(identity.name)
-        self._open: OrderedDict[int, ResidentSegment] = OrderedDict()
-        self._ring: RingView | None = None
-        self.points: PointReader | None = None
-        self._tail = ReadonlyTail(hot)
         self.owned: list[Directory] = []
         self.closed = False
         self.forked = False
@@ -161,113 +146,6 @@ class StreamInstance(Residency):
             stream=self.name,
         )
 
-    # --- reading --------------------------------------------------------------------------------
-
-    def open_segment(self, segment_id: int) -> ResidentSegment:
-        """Hold a segment's bytes, from the nearest tier that has them.
-
-        Raises:
-            SegmentLost: no tier has a copy.
-            FetchFailed, Tier2Unavailable, Tier2Auth: only tier 2 has one, and it cannot be read.
-        """
-        with self.changed:
-            self.touch(segment_id)
-            held = self._open.get(segment_id)
-            row = self.manifest.index.segments.get(segment_id)
-            if held is not None and held.sealed == (row is not None and row.sealed):
-                self._open.move_to_end(segment_id)
-                return held
-        held = self._open_anew(segment_id)
-        with self.changed:
-            self._open[segment_id] = held
-            while len(self._open) > OPEN_SEGMENTS_MAX:
-                self._open.popitem(last=False)
-        return held
-
-    def touch(self, segment_id: int) -> None:
-        """Note that a segment is in use, for what is evicted first."""
-        for tier in (self.hot, self.warm):
-            tier.budget.order.touch(self.name, segment_id)
-
-    def keep_at_hand(self, held: ResidentSegment) -> None:
-        """Have single records of a hot segment found at once from now on."""
-        if self.points is not None and isinstance(held.source, MappedSegment):
-            self.points.keep(held.segment_id, held.source)
-
-    def _open_anew(self, segment_id: int) -> ResidentSegment:
-        source = self._open_hot(segment_id)
-        row = self.manifest.index.segments.get(segment_id)
-        if source is not None:
-            # A segment that got its footer, but is not in the index yet, still changes its place.
-            sealed = source.footer is not None and row is not None and row.sealed
-            return ResidentSegment(segment_id, Tier.HOT, source, sealed)
-        if row is not None and row.compressed is not None:
-            try:
-                warm: SegmentSource = self.warm.open(segment_id, row.compressed.table_bytes)
-                return ResidentSegment(segment_id, Tier.WARM, warm, True)
-            except FileNotFoundError:
-                # It went after the index was read, or only tier 2 has it: the next tier answers.
-                pass
-        if row is not None and row.cold is not None and self.cold is not None:
-            return ResidentSegment(segment_id, Tier.COLD, self.cold.open(row.cold), True)
-        raise SegmentLost(
-            "no tier has a copy of the segment"
-            + ("" if row is None or row.cold is None else ": open the root with its tier 2"),
-            stream=self.name,
-            segment=segment_id,
-            path=self.hot.directory.join(self.hot.name(segment_id)),
-            offset=None if row is None else row.base_offset,
-        )
-
-    def _open_hot(self, segment_id: int) -> MappedSegment | None:
-        row = self.manifest.index.segments.get(segment_id)
-        ring, written = None, None
-        if row is None or not row.sealed:
-            # Before the ring: where there is none, all that was appended until here is written out.
-            unsealed = () if self.writer is None else self.unsealed()
-            written = next((u.bytes for u in unsealed if u.segment_id == segment_id), None)
-            ring = self.ring()
-        try:
-            return self.hot.open(segment_id, ring, written)
-        except FileNotFoundError:
-            return None
-
-    def locate(self, held: ResidentSegment, offset: int) -> int:
-        """Position of a frame border at or before a record of a held segment."""
-        position = None
-        if not held.sealed:
-            unsealed = self._tail if self.writer is None else self.writer
-            position = unsealed.locate(held.segment_id, offset)
-        return held.source.locate(offset) if position is None else position
-
-    def locate_time(self, held: ResidentSegment, timestamp_ns: int) -> int:
-        """Position of a frame border in a held segment before which every record is older."""
-        position = None
-        if not held.sealed:
-            unsealed = self._tail if self.writer is None else self.writer
-            position = unsealed.locate_time(held.segment_id, timestamp_ns)
-        return held.source.locate_time(timestamp_ns) if position is None else position
-
-    def drop_open(self, segment_id: int) -> None:
-        """Forget a held segment, so that the next reader gets it from where it is now."""
-        with self.changed:
-            self._open.pop(segment_id, None)
-        if self.points is not None:
-            self.points.drop(segment_id)
-
-    def ring(self) -> RingView | None:
-        """The landing ring as it is now, for reading what is not written out yet."""
-        if self._ring is None or self._ring.closed:
-            self._ring = self.hot.open_ring()
-        return self._ring
-
-    def nearest(self, segment_id: int) -> Tier:
-        """The tier that a read of a segment goes to."""
-        row = self.manifest.index.segments.get(segment_id)
-        if row is None or segment_id in self.hot.sizes:
-            return Tier.HOT
-        return min(self.residency(row), default=Tier.COLD)
-
     def lowest(self) -> Tier:
         """The lowest tier that a read of any segment may have to go to."""
         nearest = (min(info.residency, default=Tier.COLD) for info in self.infos())
@@ -323,18 +201,6 @@ class StreamInstance(Residency):
                 if row is not None and self.remote.is_trimmed(row):
                     yield segment_id, tier
 
-    def forget(self, segment_id: int) -> None:
-        """Drop what was remembered about a segment, one of whose copies has gone."""
-        self.resort(segment_id)
-        self.drop_open(segment_id)
-
-    def ring_gone(self) -> None:
-        """The landing ring was given back: let go of it, so that its bytes go too."""
-        with self.changed:
-            self._ring = None
-            for unsealed in self.unsealed():
-                self._open.pop(unsealed.segment_id, None)
-
     @property
     def last_error(self) -> BaseException | None:
         """The newest failure that no success has followed; None when all is well."""
@@ -376,11 +242,7 @@ class StreamInstance(Residency):
     def close(self) -> None:
         """Close manifest and directories; the writer is closed before."""
         self.closed = True
-        if self.points is not None:
-            self.points.close()
-        with self.changed:
-            self._open.clear()
-        self._ring = None
+        self.let_go()
         self.manifest.close()
         for directory in (self.hot.directory, self.warm.directory, self.directory, *self.owned):
             directory.close()

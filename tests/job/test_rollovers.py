@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jobhelp import KIB, MIB, DiskWatch, check_equal, small_config
 
 import aof2
-from aof2.tiers.instance import OPEN_SEGMENTS_MAX
+from aof2.tiers.holding import OPEN_SEGMENTS_MAX
 
 ROLLOVERS = 2_000
 STREAMS = 3

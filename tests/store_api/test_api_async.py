@@ -13,6 +13,7 @@ from apihelp import KIB, small
 
 import aof2
 from aof2._core import posix
+from aof2.manager import FETCHES_MAX
 
 
 @pytest.fixture
@@ -288,7 +289,7 @@ def test_a_record_in_another_tier_says_hydration_and_comes_with_its_wait(tmp_pat
         # Every thread that fetches is held, so that the bytes are on their way for sure.
         held = threading.Event()
         reader, got = log.reader(), []
-        for _ in range(4):
+        for _ in range(FETCHES_MAX):
             manager._pool().submit(held.wait)
         with pytest.raises(aof2.WouldBlock) as caught:
             log.get_nowait(0)

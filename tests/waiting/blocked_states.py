@@ -14,6 +14,7 @@ import numpy as np
 import aof2
 from aof2._core import posix
 from aof2.coordinator.commands import Compress, Prepare, Rollover, Upload
+from aof2.manager import FETCHES_MAX
 
 KIB = 1024
 RECORD = bytes(1000)
@@ -142,9 +143,9 @@ def cold(root: Path, choose: Callable[[aof2.Aof], Any]) -> Iterator[Blocked]:
         log.append(RECORD)
         log.seal()
         instance = manager._instances["a"]
-        instance.nearest = lambda segment_id: aof2.Tier.COLD  # type: ignore[method-assign]
+        instance.nearest = lambda segment_id, but=(): aof2.Tier.COLD  # type: ignore[method-assign]
         instance.lowest = lambda: aof2.Tier.COLD  # type: ignore[method-assign]
-        for _ in range(4):
+        for _ in range(FETCHES_MAX):
             manager._pool().submit(held)
         try:
             yield choose(log), held

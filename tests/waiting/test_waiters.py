@@ -160,13 +160,12 @@ def test_a_close_is_not_held_up_by_a_coroutine_that_waits(tmp_path):
 
 
 def test_sixty_four_coroutines_ask_for_one_record_with_one_fetch(tmp_path):
-    """Goal: one fetch however many ask. Method: count reads of the record on the fetching
-    threads."""
+    """Goal: one fetch however many ask. Method: count how often the segment is opened."""
 
     async def program() -> int:
         with cold_get(tmp_path / "root") as (log, held):
-            reads, read = [], log._read
-            log._read = lambda *a: (reads.append(a), read(*a))[1]
+            reads, read = [], log._instance._open_anew
+            log._instance._open_anew = lambda *a: (reads.append(a), read(*a))[1]
             asking = [asyncio.ensure_future(log.get_async(0)) for _ in range(64)]
             threads = [threading.Thread(target=log.get, args=(0,)) for _ in range(8)]
             for thread in threads:
