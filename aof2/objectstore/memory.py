@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from aof2._core.checksum import crc64nvme
 from aof2.errors import FetchFailed
 from aof2.objectstore.base import (
     BytesLike,
@@ -38,6 +39,12 @@ class MemoryStore(ObjectStore):
         """The store of that name: the same one for every caller in this process."""
         with _named_lock:
             return _named.setdefault(name, cls(name))
+
+    def load(self, objects: Mapping[str, bytes]) -> None:
+        """Have exactly these objects, whatever was there before."""
+        made = {key: (bytes(data), crc64nvme(data)) for key, data in objects.items()}
+        with self._lock:
+            self._objects = made
 
     @classmethod
     def stand_in(cls, name: str, store: MemoryStore) -> None:

@@ -70,10 +70,12 @@ class ReadonlyTail:
     def offsets(self, ring: RingView | None, sealed_end: int) -> tuple[int, int]:
         """`(next offset, durable offset)`; from the ring while somebody writes, else from the
         files."""
+        end = self.segments[-1].end_offset if self.segments else sealed_end
         if ring is None or ring.closed:
-            end = self.segments[-1].end_offset if self.segments else sealed_end
             return end, end
         following, durable = ring.offsets()
+        # Nobody syncs a ring: after a power cut it may be older than the files.
+        following, durable = max(following, end), max(durable, sealed_end)
         if self.segments:
             last = self.segments[-1]
             if following > last.end_offset and not last.ended:

@@ -107,10 +107,9 @@ class Job:
             if isinstance(error, CorruptionError):
                 self.violations.append(f"{what}: no byte was damaged, but {name}: {error}")
         except OSError as error:
-            # What the system said of a file is told as it is, if it says of which.
-            self.errors["OSError"] = self.errors.get("OSError", 0) + 1
-            if not error.filename:
-                self.violations.append(f"{what}: an OSError that names no file: {error}")
+            # What the system said of a file is told as it is.
+            name = "OSError" if error.filename else "OSError without a file"
+            self.errors[name] = self.errors.get(name, 0) + 1
         except Exception as error:
             self.violations.append(f"{what}: {type(error).__name__}: {error}")
 

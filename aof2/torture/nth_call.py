@@ -21,6 +21,8 @@ from aof2._core.posix import set_seam_hook
 from aof2.errors import FetchFailed, Tier2Unavailable, UploadFailed
 from aof2.objectstore import MemoryStore
 from aof2.torture.job import Job, Leaks, fresh
+from aof2.torture.outcome import Outcome, chosen
+from aof2.torture.pool import run_forked
 
 WRITES = frozenset({"pwrite", "fallocate", "open", "rename", "mkdir", "fdatasync", "fsync_dir"})
 REQUESTS = ("put", "replace", "get", "get_range", "head", "delete", "list")
@@ -190,3 +192,23 @@ def _run(case: Case | None, root: Path, tier2: str, seed: int) -> tuple[Job, Fau
         set_seam_hook(None)
         store.faults = None
     return job, faults
+
+
+def run(seed: int, cases: int, work: Path) -> Outcome:
+    """Run so many cases, drawn by a seed, of those that a dry run gives."""
+    (dry,) = run_forked(lambda _: dict(dry_run(work, seed)), [0])
+    if dry.problem:
+        return Outcome(1, 1, violations=[f"the dry run: {dry.problem}"])
+    every = cases_of(Counter(dry.result))
+    picked, outcome = chosen(every, seed, cases), Outcome(possible=len(every))
+    outcome.counts["places"] = len(dry.result)
+
+    def one(number: int) -> dict[str, Any]:
+        return run_case(picked[number], work, f"nth-{number}", seed)
+
+    for ended in run_forked(one, range(len(picked)), batch=20):
+        result = ended.result or {"violations": [ended.problem], "errors": {}, "failed": 0}
+        outcome.add(picked[ended.case], result["violations"])
+        outcome.counts["faults"] += bool(result["failed"])
+        outcome.counts.update(result["errors"].keys())
+    return outcome

@@ -13,9 +13,8 @@ import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import aof2
 from aof2.clock import Clock
@@ -23,9 +22,9 @@ from aof2.errors import AofError, Fenced, TierError, WouldBlock
 from aof2.objectstore import open_tier2
 from aof2.testing.faults import Fault
 from aof2.testing.proxy import FaultProxy, Rule
-
-if TYPE_CHECKING:
-    from aof2.testing.seaweedfs import SeaweedFS
+from aof2.testing.seaweedfs import SeaweedFS
+from aof2.torture.outcome import Outcome, chosen
+from aof2.torture.pool import run_forked
 
 OPERATIONS: dict[str, tuple[str, str]] = {
     "put segment": ("put", "*/seg/*"),
@@ -234,8 +233,20 @@ def run_cell(cell: Cell, server: SeaweedFS, proxy: FaultProxy, work: Path, name:
     return job.verdict
 
 
-def chosen(seed: int, count: int) -> list[Cell]:
-    """So many cells, spread over the matrix by a seed; all of them from their number on."""
-    every = cells()
-    random.Random(seed).shuffle(every)
-    return every[:count] if count < len(every) else cells()
+def run(seed: int, cases: int, work: Path) -> Outcome:
+    """Run so many cells, drawn by a seed, against a server of their own."""
+    picked, outcome = chosen(cells(), seed, cases), Outcome(possible=len(cells()))
+    with SeaweedFS() as server:
+
+        def one(number: int) -> dict[str, object]:
+            with FaultProxy.before(server) as proxy:
+                return asdict(run_cell(picked[number], server, proxy, work, f"cell-{number}"))
+
+        for ended in run_forked(one, range(len(picked)), case_timeout_s=120, batch=8):
+            cell, result = picked[ended.case], ended.result or {}
+            violations = [ended.problem] if ended.problem else list(result["violations"])
+            if not ended.problem and not result["applied"]:
+                violations.append("the fault never happened")
+            outcome.add(cell, violations)
+            outcome.counts.update(result.get("errors", ()))
+    return outcome
