@@ -72,6 +72,7 @@ from aof2.reader import AofReader
 from aof2.repairs import RepairReport, repair
 from aof2.stream import Aof
 from aof2.types import RecoveryReport, ReplayReport, SegmentInfo, SegmentState, Tier, Watermarks
+from aof2.verifying import Damage, VerifyReport, verify
 
 __version__ = "0.1.0"
 
@@ -89,6 +90,7 @@ __all__ = [
     "CoordinatorConfig",
     "CoordinatorDied",
     "CorruptionError",
+    "Damage",
     "DurabilityLost",
     "Fenced",
     "FetchFailed",
@@ -137,6 +139,7 @@ __all__ = [
     "TierError",
     "UnsafeStore",
     "UploadFailed",
+    "VerifyReport",
     "VersionTooNew",
     "WaitTimeout",
     "Watermarks",
@@ -146,4 +149,5 @@ __all__ = [
     "open",
     "open_async",
     "repair",
+    "verify",
 ]

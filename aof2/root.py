@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 from collections.abc import Callable
 
 from aof2._core.directory import Directory, LockFile
 from aof2.clock import Clock
 from aof2.errors import ConfigError, RootLocked, StreamNotFound
-from aof2.streamdir import FORMAT_VERSION, IDENTITY_NAME, read_identity, stream_directory
+from aof2.streamdir import (
+    FORMAT_VERSION,
+    IDENTITY_NAME,
+    read_identity,
+    stream_directory,
+    stream_names,
+)
 from aof2.types import StreamIdentity
 
 LOCK_NAME = "LOCK"
 SUBDIRECTORIES = ("segments", "warm", "manifest", "quarantine")
-_DIRECTORY = re.compile(r"(?!\.)([A-Za-z0-9._-]{1,100})-[0-9a-f]{8}")
 
 
 class Root:
@@ -107,12 +111,7 @@ class Root:
 
     def stream_names(self) -> list[str]:
         """Names of the streams that are there, sorted."""
-        names = []
-        for entry in self.directory.names():
-            match = _DIRECTORY.fullmatch(entry)
-            if match and stream_directory(match[1]) == entry:
-                names.append(match[1])
-        return sorted(names)
+        return stream_names(self.directory)
 
     def root_id(self) -> bytes:
         """The root's identity: that of its streams, or a new one for the first."""

@@ -13,6 +13,7 @@ from aof2.types import StreamIdentity
 FORMAT_VERSION = 1
 IDENTITY_NAME = "stream.json"
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
+_DIRECTORY = re.compile(r"(?!\.)([A-Za-z0-9._-]{1,100})-[0-9a-f]{8}")
 _HOT = re.compile(r"(\d{20})\.seg")
 _WARM = re.compile(r"(\d{20})\.seg\.zst")
 
@@ -28,6 +29,16 @@ def stream_directory(name: str) -> str:
             f"{name!r} is no stream name: 1 to 100 of A-Z a-z 0-9 . _ -, not beginning with a dot"
         )
     return f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def stream_names(root: Directory) -> list[str]:
+    """Names of the streams below a root, sorted."""
+    names = []
+    for entry in root.names():
+        match = _DIRECTORY.fullmatch(entry)
+        if match and stream_directory(match[1]) == entry:
+            names.append(match[1])
+    return sorted(names)
 
 
 def read_identity(directory: Directory, name: str) -> StreamIdentity:

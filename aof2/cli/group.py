@@ -18,6 +18,7 @@ from aof2.cli.manifest import manifest
 from aof2.cli.mend import repair
 from aof2.cli.read import cat, tail
 from aof2.cli.torture import torture
+from aof2.cli.verify import scrub, verify
 
 
 class AdminGroup(click.Group):
@@ -51,5 +52,8 @@ def admin() -> None:
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
 
 
-for command in (append, explain_block, cat, tail, dump, info, manifest, repair, torture):
+READING = (cat, tail, dump, info, explain_block, manifest, scrub, verify)
+OTHERS = (append, repair, torture)
+
+for command in (*READING, *OTHERS):
     admin.add_command(command)

@@ -21,7 +21,7 @@ from aof2.manifest.findings import (
     check_objects,
     check_published,
 )
-from aof2.manifest.index import Index
+from aof2.manifest.index import Index, SegmentRow
 from aof2.manifest.mirror import MIRROR_NAME, differences, read_mirror
 from aof2.manifest.rebuild import manifest_directory
 from aof2.manifest.snapshot import Loaded, head_name, load, snapshot_numbers
@@ -178,6 +178,14 @@ class ManifestInspector:
             for record in view.records:
                 if segment is None or record.segment_id == segment:
                     yield record
+
+    def segments(self) -> tuple[list[SegmentRow], int]:
+        """What the readable records say of each segment, by id, and how far the stream was
+        trimmed."""
+        fold = _Fold([loaded for _, loaded in self._snapshots() if loaded is not None])
+        for _ in fold.take(self._views()):
+            continue
+        return list(fold.index.rows()), fold.index.trimmed
 
     def keys(self) -> list[str]:
         """Object keys that the records name, each once, in the order in which they appear."""

@@ -31,7 +31,7 @@ def quiet():
         Case("fdatasync s-043a7187/segments/N.seg", 4, "EIO", True),
         Case("open s-043a7187/manifest/N.mlog", 3, "EMFILE", True),
         Case("rename s-043a7187/warm/N.seg.zst", 1, "EDQUOT", True),
-        Case("store put seg", 2, "after", True),
+        Case("store put seg", 1, "after", True),
         Case("store get N/epoch/N", 2, "before", False),
     ],
     ids=str,

@@ -32,6 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.root",
         "aof2.creating",
         "aof2.repairs",
+        "aof2.verifying",
         "aof2.batch",
         "aof2.places",
         "aof2.readahead",
