@@ -113,12 +113,12 @@ def verify(
         ...     aof2.verify(folder).is_good
         True
     """
-    time = Clock() if clock is None else clock
+    watch = Clock() if clock is None else clock
     names = [stream] if stream is not None else _names(root)
     store = None if tier2 is None else open_tier2(tier2)
     try:
-        run = _Run(store, medium, _Pace(time, bytes_per_s))
-        began_s = time.monotonic_s()
+        run = _Run(store, medium, _Pace(watch, bytes_per_s))
+        began_s = watch.monotonic_s()
         for name in names:
             run.check_stream(os.fspath(root), name, tier2)
         return VerifyReport(
@@ -127,7 +127,7 @@ def verify(
             run.pace.bytes,
             tuple(run.damage),
             tuple(run.findings),
-            time.monotonic_s() - began_s,
+            watch.monotonic_s() - began_s,
         )
     finally:
         if store is not None:
@@ -290,12 +290,17 @@ class _Files:
             with suppress(CorruptionError):
                 seal.verify_sealed(self.hot, name, footer)
                 return None
-        text = "the contents do not agree with the footer's checksum"
-        found = scan(self.hot, name)
-        if found is not None and found.end_position < footer.end_position:
-            text += f"; the first bad frame is at position {found.end_position}, "
-            text += f"offset {found.end_offset}"
-        return text
+        return "the contents do not agree with the footer's checksum" + self._where(name, footer)
+
+    def _where(self, name: str, footer: seal.FooterInfo) -> str:
+        """The first bad frame of a sealed file, for messages."""
+        try:
+            found = scan(self.hot, name)
+        except CorruptionError as error:
+            return "" if error.position is None else f"; bad from position {error.position} on"
+        if found is None or found.end_position >= footer.end_position:
+            return ""
+        return f"; bad from position {found.end_position} on, offset {found.end_offset}"
 
     def _check_started(self, name: str) -> str | None:
         """A segment that is not sealed: it must have what it says was durable."""
