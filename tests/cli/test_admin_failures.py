@@ -129,6 +129,7 @@ def test_every_command_has_help_and_all_have_the_common_options():
     """Goal: `--help` is enough to begin. Method: run it for each command."""
     runner = CliRunner()
     names = {"append", "cat", "tail", "dump", "info", "explain-block", "manifest", "repair"}
+    names |= {"scrub", "verify"}
     assert set(group.commands) == names
     under = group.commands["manifest"].commands
     assert set(under) == {"inspect", "check", "export"}
