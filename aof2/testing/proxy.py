@@ -303,22 +303,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         operation, key = _what(self.command, self.path)
         number, rule = proxy._begin(operation, key)
         fault = None if rule is None else rule.fault
+        reply = instead_of_the_server(fault, request)
         status = 0
-        try:
-            reply = instead_of_the_server(fault, request)
-            if fault is Fault.STALL:
-                proxy._stall()
-            if fault in BEFORE_THE_SERVER and reply is None:
-                return
-            if reply is None:
-                reply = proxy._forward(change_request(fault, request, proxy._credentials))
-                status = reply.status
-                reply = change_reply(fault, request, reply)
+        if fault is Fault.STALL:
+            proxy._stall()
+        elif reply is None and fault not in BEFORE_THE_SERVER:
+            reply = proxy._forward(change_request(fault, request, proxy._credentials))
+            status = reply.status
+            reply = change_reply(fault, request, reply)
+        # Before the reply: whoever has got it finds its request among those that were dealt with.
+        proxy._end(Request(number, operation, key, fault, status, len(body)))
+        if fault is Fault.RESET:
+            self._reset()
+        elif reply is not None:
             self._answer(fault, rule.pause_s if rule else 0.0, reply)
-        finally:
-            proxy._end(Request(number, operation, key, fault, status, len(body)))
-            if fault is Fault.RESET:
-                self._reset()
 
     do_PUT = do_HEAD = do_DELETE = do_POST = do_GET
 
