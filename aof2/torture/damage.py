@@ -10,11 +10,13 @@ finds that there is none: the bucket's rules say so.
 
 from __future__ import annotations
 
+import array
+import bisect
 import os
 import pickle
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,15 +24,18 @@ import aof2
 from aof2.errors import AofError
 from aof2.objectstore import MemoryStore
 from aof2.torture.job import STREAM, fresh
-from aof2.torture.outcome import Outcome, chosen
+from aof2.torture.order import drawn
 from aof2.torture.pool import run_forked
+from aof2.torture.row import CannotRun, Cases, Row, Setting, Tally
 
 Files = dict[str, bytes]
-Row = tuple[int, int, int, bytes]
+Item = tuple[int, int, int, bytes]
 
 SECTOR = 512
 ZERO_STRIDE = 64
 """Where a file is all zeros, one bit of so many bytes is flipped instead of every one."""
+TOGETHER = 50
+"""Mutations of one case of the row."""
 WAYS = ("readonly", "write", "restore")
 
 
@@ -49,7 +54,7 @@ class World:
     name: str
     files: Files
     objects: Files
-    rows: list[Row]
+    rows: list[Item]
     durable: int
     older: dict[str, list[bytes]] = field(default_factory=dict)
 
@@ -158,7 +163,7 @@ def objects_of(store: MemoryStore) -> Files:
     return {info.key: store.get(info.key, 1 << 30) for info in store.list()}
 
 
-def rows_of(log: aof2.Aof) -> list[Row]:
+def rows_of(log: aof2.Aof) -> list[Item]:
     """Every record, read from whichever tier has it."""
     with log.reader() as reader:
         return [(r.offset, r.timestamp_ns, r.ext_id, r.payload) for r in reader]
@@ -167,24 +172,40 @@ def rows_of(log: aof2.Aof) -> list[Row]:
 # --- mutations ----------------------------------------------------------------------------------
 
 
-def mutations(worlds: list[World]) -> Iterator[Mutation]:
-    """Every mutation of every world, in a fixed order."""
-    for number, world in enumerate(worlds):
-        for target, data in (*world.files.items(), *world.objects.items()):
-            if target == "LOCK":
-                continue
-            for kind, places in _kinds(data, len(world.older.get(target, ()))):
-                for place in places:
-                    yield Mutation(number, target, kind, place)
+class Mutations:
+    """Every mutation of every world, in a fixed order, by number."""
+
+    def __init__(self, worlds: list[World]) -> None:
+        self._groups: list[tuple[int, str, str, Sequence[int]]] = []
+        self._ends: list[int] = []
+        for number, world in enumerate(worlds):
+            for target, data in (*world.files.items(), *world.objects.items()):
+                if target == "LOCK":
+                    continue
+                for kind, places in _kinds(data, len(world.older.get(target, ()))):
+                    self._groups.append((number, target, kind, places))
+                    self._ends.append(len(self) + len(places))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def at(self, number: int) -> Mutation:
+        """The mutation of a number."""
+        group = bisect.bisect_right(self._ends, number)
+        world, target, kind, places = self._groups[group]
+        return Mutation(world, target, kind, places[number - self._ends[group]])
+
+    def __iter__(self) -> Iterator[Mutation]:
+        return map(self.at, range(len(self)))
 
 
-def _kinds(data: bytes, older: int) -> Iterator[tuple[str, Iterator[int] | range]]:
-    yield "flip", _bits(data)
+def _kinds(data: bytes, older: int) -> Iterator[tuple[str, Sequence[int]]]:
+    yield "flip", array.array("I", _bits(data))
     yield "cut", range(len(data))
     sectors = range(-(-len(data) // SECTOR))
     # A sector that is all zeros, or the same as its neighbour, would not be changed.
-    yield "zero", (n for n in sectors if any(data[n * SECTOR : (n + 1) * SECTOR]))
-    yield "swap", (n for n in sectors[1:] if _swapped(data, n) != data)
+    yield "zero", [n for n in sectors if any(data[n * SECTOR : (n + 1) * SECTOR])]
+    yield "swap", [n for n in sectors[1:] if _swapped(data, n) != data]
     yield "delete", range(1)
     yield "roll back", range(older)
 
@@ -291,11 +312,11 @@ class Bench:
         objects.pop(key, None)
         self.store.load(objects if data is None else {**objects, key: data})
 
-    def _read(self, readonly: bool) -> list[Row]:
+    def _read(self, readonly: bool) -> list[Item]:
         with aof2.open(self.root, config=config(self.name), readonly=readonly) as manager:
             return rows_of(manager.stream(STREAM, create=False) if readonly else _stream(manager))
 
-    def _judge(self, world: World, rows: list[Row], way: str) -> tuple[str, str]:
+    def _judge(self, world: World, rows: list[Item], way: str) -> tuple[str, str]:
         if rows == world.rows:
             return "same", ""
         if rows != world.rows[: len(rows)]:
@@ -319,7 +340,7 @@ def published(world: World) -> int:
     return max(map(int, ends), default=0)
 
 
-def _difference(found: list[Row], expected: list[Row]) -> str:
+def _difference(found: list[Item], expected: list[Item]) -> str:
     pairs = zip(found, expected, strict=False)
     at = next(
         (n for n, (one, two) in enumerate(pairs) if one != two), min(len(found), len(expected))
@@ -332,30 +353,43 @@ def ways_for(world: World, mutation: Mutation) -> tuple[str, ...]:
     return ("readonly", "write") if mutation.target in world.files else WAYS
 
 
-def run(seed: int, cases: int, work: Path) -> Outcome:
-    """Run so many mutations, each in one way, drawn by a seed."""
+def begin(setting: Setting) -> Cases:
+    """Build the worlds, and find all mutations."""
     # In a child, since whoever forks must have had no manager.
-    (built,) = run_forked(lambda _: _store_worlds(work), [0])
+    (built,) = run_forked(lambda _: _store_worlds(setting.work), [0])
     if built.problem:
-        return Outcome(1, 1, violations=[f"building the worlds: {built.problem}"])
-    worlds: list[World] = pickle.loads((work / "worlds").read_bytes())
-    every = [(one, way) for one in mutations(worlds) for way in ways_for(worlds[one.world], one)]
-    picked, outcome = chosen(every, seed, cases), Outcome(possible=len(every))
+        raise CannotRun(f"the worlds cannot be built: {built.problem}")
+    worlds: list[World] = pickle.loads((setting.work / "worlds").read_bytes())
+    every = Mutations(worlds)
     benches: dict[int, Bench] = {}
 
-    def one(number: int) -> tuple[str, str]:
+    def run(number: int) -> Tally:
         pid = os.getpid()
         if pid not in benches:
-            benches[pid] = Bench(worlds, work, f"bench-{pid}")
-        return benches[pid].run(*picked[number])
+            benches[pid] = Bench(worlds, setting.work, f"bench-{pid}")
+        tally = Tally(units=0)
+        for n in range(number * TOGETHER, (number + 1) * TOGETHER):
+            mutation = every.at(drawn(setting.seed, n, len(every)))
+            for way in ways_for(worlds[mutation.world], mutation):
+                verdict, text = benches[pid].run(mutation, way)
+                tally.units += 1
+                tally.counts[text if verdict == "error" else verdict] += 1
+                if verdict in ("SILENT", "UNTYPED"):
+                    tally.violations.append(f"{mutation} {way}: {verdict}: {text}")
+        return tally
 
-    for ended in run_forked(one, range(len(picked)), batch=2000, case_timeout_s=30):
-        verdict, text = ended.result or ("UNTYPED", ended.problem)
-        outcome.counts[text if verdict == "error" else verdict] += 1
-        wrong = [f"{verdict}: {text}"] if verdict in ("SILENT", "UNTYPED") else []
-        outcome.add(f"{picked[ended.case][0]} {picked[ended.case][1]}", wrong)
-    return outcome
+    return Cases(run)
 
 
 def _store_worlds(work: Path) -> None:
     (work / "worlds").write_bytes(pickle.dumps(build(work)))
+
+
+ROW = Row(
+    name="damage",
+    tries="every bit, length, sector, file and object of a small root is damaged, lost or old",
+    unit="mutations",
+    full=500_000,
+    minutes=60,
+    begin=begin,
+)

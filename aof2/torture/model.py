@@ -32,11 +32,8 @@ from aof2.coordinator.runtime import Coordinator
 from aof2.errors import WouldBlock
 from aof2.objectstore import MemoryStore
 from aof2.torture.damage import files_of, objects_of
-from aof2.torture.outcome import Outcome
-from aof2.torture.pool import run_forked
 
 STEPS = 60
-BATCH = 25
 _TURNS_MAX = 40
 
 SIZES = st.sampled_from([0, 1, 7, 8, 100, 1000, 4096, 9000, 20_000])
@@ -296,25 +293,6 @@ class LogMachine(RuleBasedStateMachine):
         assert found.remote <= found.local <= found.appended
         assert self.log.first_offset == self.first
         self.marks = marks
-
-
-def run(first_seed: int, cases: int, work: Path) -> Outcome:
-    """Run so many examples of `STEPS` steps, in batches with seeds of their own."""
-    del work  # The machine makes its own directories, in memory.
-    batches = -(-cases // BATCH)
-    outcome = Outcome(possible=cases)
-
-    def batch(number: int) -> int:
-        examples = min(BATCH, cases - number * BATCH)
-        run_examples(first_seed * 100_000 + number, examples)
-        return examples
-
-    for ended in run_forked(batch, range(batches), batch=1, case_timeout_s=600):
-        name = f"seed {first_seed * 100_000 + ended.case}"
-        outcome.add(name, [ended.problem] if ended.problem else [])
-        outcome.counts["examples"] += ended.result or 0
-    outcome.cases = outcome.counts["examples"]
-    return outcome
 
 
 def run_examples(number: int, examples: int, steps: int = STEPS) -> None:

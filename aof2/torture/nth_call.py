@@ -21,8 +21,9 @@ from aof2._core.posix import set_seam_hook
 from aof2.errors import FetchFailed, Tier2Unavailable, UploadFailed
 from aof2.objectstore import MemoryStore
 from aof2.torture.job import Job, Leaks, fresh
-from aof2.torture.outcome import Outcome, chosen
+from aof2.torture.order import drawn
 from aof2.torture.pool import run_forked
+from aof2.torture.row import CannotRun, Cases, Row, Setting, Tally
 
 WRITES = frozenset({"pwrite", "fallocate", "open", "rename", "mkdir", "fdatasync", "fsync_dir"})
 REQUESTS = ("put", "replace", "get", "get_range", "head", "delete", "list")
@@ -194,21 +195,30 @@ def _run(case: Case | None, root: Path, tier2: str, seed: int) -> tuple[Job, Fau
     return job, faults
 
 
-def run(seed: int, cases: int, work: Path) -> Outcome:
-    """Run so many cases, drawn by a seed, of those that a dry run gives."""
-    (dry,) = run_forked(lambda _: dict(dry_run(work, seed)), [0])
+def begin(setting: Setting) -> Cases:
+    """Find all cases by a dry run."""
+    # In a child, since whoever forks must have had no manager.
+    (dry,) = run_forked(lambda _: dict(dry_run(setting.work, setting.seed)), [0])
     if dry.problem:
-        return Outcome(1, 1, violations=[f"the dry run: {dry.problem}"])
+        raise CannotRun(f"the dry run failed: {dry.problem}")
     every = cases_of(Counter(dry.result))
-    picked, outcome = chosen(every, seed, cases), Outcome(possible=len(every))
-    outcome.counts["places"] = len(dry.result)
 
-    def one(number: int) -> dict[str, Any]:
-        return run_case(picked[number], work, f"nth-{number}", seed)
+    def run(number: int) -> Tally:
+        case = every[drawn(setting.seed, number, len(every))]
+        result = run_case(case, setting.work, f"nth-{number}", setting.seed)
+        counts = Counter(dict.fromkeys(result["errors"], 1))
+        counts["faults that happened"] = int(result["failed"] > 0)
+        return Tally(counts=counts, violations=[f"{case}: {text}" for text in result["violations"]])
 
-    for ended in run_forked(one, range(len(picked)), batch=20):
-        result = ended.result or {"violations": [ended.problem], "errors": {}, "failed": 0}
-        outcome.add(picked[ended.case], result["violations"])
-        outcome.counts["faults"] += bool(result["failed"])
-        outcome.counts.update(result["errors"].keys())
-    return outcome
+    return Cases(run, full=len(every))
+
+
+ROW = Row(
+    name="nth-call",
+    tries="the n-th system call or request fails, once or for ever, by every error it can have",
+    unit="cases",
+    full=6000,
+    minutes=60,
+    begin=begin,
+    case_timeout_s=90,
+)

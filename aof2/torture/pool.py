@@ -74,9 +74,7 @@ def run_forked(
             if stop():
                 waiting.clear()
             while waiting and len(children) < processes:
-                child = _start(
-                    work, waiting.popleft(), clock.monotonic_s() + case_timeout_s, stop
-                )
+                child = _start(work, waiting.popleft(), clock.monotonic_s() + case_timeout_s, stop)
                 children[child.pipe] = child
             ready = select.select(list(children), [], [], 0.2)[0]
             for pipe in ready:

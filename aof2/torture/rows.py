@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from aof2.torture import schedules, two_writers
+from aof2.torture import damage, nth_call, s3_faults, schedules, stateful, two_writers
 from aof2.torture.row import Row
 
-ROWS: tuple[Row, ...] = (schedules.ROW, two_writers.ROW)
+ROWS: tuple[Row, ...] = (
+    schedules.ROW,
+    two_writers.ROW,
+    nth_call.ROW,
+    damage.ROW,
+    stateful.ROW,
+    s3_faults.ROW,
+)
 
 
 def row_named(name: str) -> Row:

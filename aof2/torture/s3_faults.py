@@ -9,11 +9,13 @@ the bucket alone.
 
 from __future__ import annotations
 
+import atexit
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aof2
@@ -23,8 +25,8 @@ from aof2.objectstore import open_tier2
 from aof2.testing.faults import Fault
 from aof2.testing.proxy import FaultProxy, Rule
 from aof2.testing.seaweedfs import SeaweedFS
-from aof2.torture.outcome import Outcome, chosen
-from aof2.torture.pool import run_forked
+from aof2.torture.order import drawn
+from aof2.torture.row import CannotRun, Cases, Row, Setting, Tally
 
 OPERATIONS: dict[str, tuple[str, str]] = {
     "put segment": ("put", "*/seg/*"),
@@ -233,20 +235,36 @@ def run_cell(cell: Cell, server: SeaweedFS, proxy: FaultProxy, work: Path, name:
     return job.verdict
 
 
-def run(seed: int, cases: int, work: Path) -> Outcome:
-    """Run so many cells, drawn by a seed, against a server of their own."""
-    picked, outcome = chosen(cells(), seed, cases), Outcome(possible=len(cells()))
-    with SeaweedFS() as server:
+def begin(setting: Setting) -> Cases:
+    """Start the server that all cells share; it ends with this process."""
+    server, every = SeaweedFS(), cells()
+    try:
+        server.__enter__()
+    except FileNotFoundError as error:
+        raise CannotRun(str(error)) from error
+    atexit.register(server.stop)
 
-        def one(number: int) -> dict[str, object]:
-            with FaultProxy.before(server) as proxy:
-                return asdict(run_cell(picked[number], server, proxy, work, f"cell-{number}"))
+    def run(number: int) -> Tally:
+        cell = every[drawn(setting.seed, number, len(every))]
+        with FaultProxy.before(server) as proxy:
+            verdict = run_cell(cell, server, proxy, setting.work, f"cell-{number}")
+        if not verdict.applied:
+            verdict.violations.append("the fault never happened")
+        return Tally(
+            counts=Counter(verdict.errors),
+            violations=[f"{cell}: {text}" for text in verdict.violations],
+        )
 
-        for ended in run_forked(one, range(len(picked)), case_timeout_s=120, batch=8):
-            cell, result = picked[ended.case], ended.result or {}
-            violations = [ended.problem] if ended.problem else list(result["violations"])
-            if not ended.problem and not result["applied"]:
-                violations.append("the fault never happened")
-            outcome.add(cell, violations)
-            outcome.counts.update(result.get("errors", ()))
-    return outcome
+    return Cases(run, full=len(every))
+
+
+ROW = Row(
+    name="s3-faults",
+    tries="each S3 request meets each fault, once or always, on a fresh and on a reopened root",
+    unit="cells",
+    full=len(OPERATIONS) * len(Fault) * 2 * len(PHASES),
+    minutes=12,
+    begin=begin,
+    batch=4,
+    case_timeout_s=180,
+)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aof2.torture.damage import Bench, Mutation, build, mutations, ways_for
+from aof2.torture.damage import Bench, Mutation, Mutations, build, ways_for
 
 SEED = 11
 
@@ -50,7 +50,7 @@ def started(worlds, mutation: Mutation) -> bool:
 def test_damage_is_an_error_or_harmless(worlds, bench, kind):
     """Goal: no damage is silent. Method: 60 mutations of a kind, over all files and objects but
     the active segment, whose recovery has tests of its own."""
-    every = [m for m in mutations(worlds) if m.kind == kind and not started(worlds, m)]
+    every = [m for m in Mutations(worlds) if m.kind == kind and not started(worlds, m)]
     found = set()
     for mutation in random.Random(SEED).sample(every, min(60, len(every))):
         found |= judge(bench, mutation)
