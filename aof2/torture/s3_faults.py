@@ -151,8 +151,8 @@ class Job:
                 if not local and (info.key is None or store.head(info.key) is None):
                     self.verdict.violations.append(f"segment {info.segment_id} is nowhere")
 
-    def under_fault(self) -> None:
-        """The job while requests are harmed."""
+    def under_fault(self, rule: Rule) -> None:
+        """The job while requests are harmed; it does not end before one was."""
         with self.typed("open"), aof2.open(self.root, config=self.config) as manager:
             log = manager.stream("s")
             self.append(log, RECORDS * 2 // 3)
@@ -162,6 +162,10 @@ class Job:
                 log.trim(before=min(_TRIM, self.taken), timeout=1)
             with self.typed("read"):
                 self.read(log, "read under the fault")
+            clock = Clock()
+            until_s = clock.monotonic_s() + _GONE_TIMEOUT_S
+            while not rule.applied and clock.monotonic_s() < until_s:
+                clock.sleep(0.02)
             self.check_copies(log)
 
     # --- once it is gone -------------------------------------------------------------------------
@@ -212,7 +216,7 @@ class Job:
 def run_cell(cell: Cell, server: SeaweedFS, proxy: FaultProxy, work: Path, name: str) -> Verdict:
     """Run one cell; `name` is a prefix of the bucket that nobody used before."""
     job = Job(cell, server, proxy, work, name)
-    rules: list[Rule] = []
+    applied = 0
     try:
         if cell.phase == "reopened":
             with aof2.open(job.root, config=job.config) as manager:
@@ -221,9 +225,10 @@ def run_cell(cell: Cell, server: SeaweedFS, proxy: FaultProxy, work: Path, name:
             # A HEAD is asked for only where the outcome of a put is unknown.
             proxy.fail(Fault.LATE_ERROR, "put", "*/seg/*", times=8)
         operation, key = OPERATIONS[cell.operation]
-        rules.append(proxy.fail(cell.fault, operation, key, times=cell.times, pause_s=0.01))
-        job.under_fault()
+        rule = proxy.fail(cell.fault, operation, key, times=cell.times, pause_s=0.01)
+        job.under_fault(rule)
         proxy.clear()
+        applied = rule.applied
         job.afterwards()
         job.restored()
     except (TierError, WouldBlock, OSError, AofError) as error:
@@ -231,7 +236,7 @@ def run_cell(cell: Cell, server: SeaweedFS, proxy: FaultProxy, work: Path, name:
     finally:
         proxy.clear()
         shutil.rmtree(job.root, ignore_errors=True)
-    job.verdict.applied = sum(rule.applied for rule in rules)
+    job.verdict.applied = applied
     return job.verdict
 
 

@@ -11,7 +11,7 @@ from aof2.torture.s3_faults import cells, run_cell
 SEED = 5
 
 
-@pytest.mark.parametrize("cell", [cells()[drawn(SEED, n, len(cells()))] for n in range(5)], ids=str)
+@pytest.mark.parametrize("cell", [cells()[drawn(SEED, n, len(cells()))] for n in range(3)], ids=str)
 def test_a_job_goes_on_by_itself_after_a_fault_of_its_bucket(seaweedfs, tmp_path, cell):
     """Goal: local copies until verified, one owner, typed errors, and an end to it.
 
