@@ -90,31 +90,50 @@ class EvictionOrder:
     def __init__(self) -> None:
         self.bytes = 0
         """Of all of them together."""
-        self._copies: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._copies: OrderedDict[tuple[str, int], tuple[int, int]] = OrderedDict()
+        self._stamp = 0
         self._lock = threading.Lock()
+
+    @property
+    def stamp(self) -> int:
+        """This moment in the order: copies that are put or used from now on have higher ones."""
+        return self._stamp
 
     def put(self, stream: str, segment: int, n: int) -> None:
         """A copy of `n` bytes may be dropped now; one that is known keeps its place."""
         with self._lock:
-            self.bytes += n - self._copies.get((stream, segment), 0)
-            self._copies[stream, segment] = n
+            before, stamp = self._copies.get((stream, segment), (0, self._next()))
+            self.bytes += n - before
+            self._copies[stream, segment] = n, stamp
 
     def discard(self, stream: str, segment: int) -> None:
         """A copy is gone, or must stay."""
         with self._lock:
-            self.bytes -= self._copies.pop((stream, segment), 0)
+            self.bytes -= self._copies.pop((stream, segment), (0, 0))[0]
 
     def touch(self, stream: str, segment: int) -> None:
         """A copy was used just now."""
         with self._lock:
-            if (stream, segment) in self._copies:
+            copy = self._copies.get((stream, segment))
+            if copy is not None:
+                self._copies[stream, segment] = copy[0], self._next()
                 self._copies.move_to_end((stream, segment))
+
+    def _next(self) -> int:
+        self._stamp += 1
+        return self._stamp
 
     def first(self, most: int) -> list[tuple[str, int, int]]:
         """`(stream, segment, bytes)` of those to drop first, at most so many."""
         with self._lock:
             head = list(itertools.islice(self._copies.items(), most))
-        return [(stream, segment, n) for (stream, segment), n in head]
+        return [(stream, segment, n) for (stream, segment), (n, _) in head]
+
+    def colder(self, stamp: int, most: int) -> list[tuple[str, int, int]]:
+        """Like `first`, but only those that were neither put nor used after `stamp` was read."""
+        with self._lock:
+            head = list(itertools.islice(self._copies.items(), most))
+        return [(stream, segment, n) for (stream, segment), (n, at) in head if at <= stamp]
 
 
 class Budget:
@@ -157,10 +176,11 @@ class Budget:
         """Bytes that may still be claimed; below 0 when files that were found are too many."""
         return self.bytes_max - self._used
 
-    def claim(self, n: int) -> AdmissionGuard | None:
-        """Claim `n` bytes if they fit; None, and nothing claimed, if they do not."""
+    def claim(self, n: int, below: int | None = None) -> AdmissionGuard | None:
+        """Claim `n` bytes if they fit (`below`: and leave room above that usage); None, and nothing
+        claimed, if they do not."""
         with self._lock:
-            if self._used + n > self.bytes_max:
+            if self._used + n > (self.bytes_max if below is None else below):
                 return None
             self._used += n
             self._passing += n

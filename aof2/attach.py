@@ -21,6 +21,7 @@ from aof2.signals import StreamSignals
 from aof2.streamdir import IDENTITY_NAME
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
+from aof2.tiers.hydration import Hydration
 from aof2.tiers.instance import StreamInstance
 from aof2.tiers.remote import RemoteSide
 from aof2.tiers.warm import WarmTier
@@ -58,9 +59,8 @@ def attach(
             settle(directory, clock.now_ns())
         records, quarantine = _records_directory(directory), directory.subdir("quarantine")
         opened += [records, quarantine]
-        manifest = _open_manifest(
-            (records, hot, warm, quarantine), identity, context, store, readonly=readonly
-        )
+        places = records, hot, warm, quarantine
+        manifest = _open_manifest(places, identity, context, store, readonly=readonly)
         opened.append(manifest)
         identity = manifest.identity
         remote = RemoteSide(manifest, records)
@@ -72,6 +72,7 @@ def attach(
             identity, (directory, hot, warm), manifest, remote, store, context, readonly=readonly
         )
         instance.owned = [records, quarantine]
+        _add_hydration(instance, quarantine, context, coordinator, readonly=readonly)
         if readonly:
             return instance, _look(instance)
         if publisher is not None and remote.publication is not None:
@@ -111,6 +112,26 @@ def _instance(
         context.frames,
         context.meters,
     )
+
+
+def _add_hydration(
+    instance: StreamInstance,
+    quarantine: Directory,
+    context: Context,
+    coordinator: Coordinator,
+    *,
+    readonly: bool,
+) -> None:
+    instance.hydration = Hydration(
+        instance,
+        instance.signals.hydration,
+        context.clock,
+        context.meters,
+        quarantine,
+        limit_s=context.config.coordinator.hydration_timeout_s,
+        writable=not readonly,
+    )
+    instance.hydration.kick = coordinator.kick
 
 
 def _records_directory(directory: Directory) -> Directory:

@@ -170,6 +170,10 @@ class CoordinatorConfig:
     retry_delay_s: float = 0.5
     """Longest pause after the first failure of a command; it doubles up to 60 times as much. The
     pause itself is a random share of it. Also the first pause of tier 2's circuit breaker."""
+    hydration_timeout_s: float = 30.0
+    """Seconds, above 0, that a call waits for bytes of another tier before it ends in
+    `HydrationTimeout`, however much time it has. The read itself goes on, and a later try finds
+    what it brought. Larger waits out a slow tier 2; smaller tells of it sooner."""
     shutdown_timeout_s: float = 30.0
     """Seconds that `close` waits for work under way before it leaves the rest to the next open."""
 
@@ -184,6 +188,7 @@ class CoordinatorConfig:
             f"coordinator.retry_attempts_max is {self.retry_attempts_max}: 1 to 1000",
         )
         _require(self.retry_delay_s > 0, "coordinator.retry_delay_s must be above 0")
+        _require(self.hydration_timeout_s > 0, "coordinator.hydration_timeout_s must be above 0")
         _require(self.shutdown_timeout_s > 0, "coordinator.shutdown_timeout_s must be above 0")
 
 

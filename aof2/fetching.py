@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from aof2.errors import Closed, WouldBlockKind
 from aof2.signals import Signal
-from aof2.waiting import Wait
+from aof2.waiting import Limit, Wait
 
 T = TypeVar("T")
 
@@ -44,12 +44,20 @@ class Fetches:
         pool: Where they run; it is only occupied while one does.
         signal: Woken by the end of each.
         name: For the errors.
+        limit: Of a wait for a record; None: there is none.
     """
 
-    def __init__(self, pool: Callable[[], Executor], signal: Signal, name: str) -> None:
+    def __init__(
+        self,
+        pool: Callable[[], Executor],
+        signal: Signal,
+        name: str,
+        limit: Callable[[int | None], Limit] | None = None,
+    ) -> None:
         self._pool = pool
         self._signal = signal
         self._stream = name
+        self._limit = limit
         self._lock = threading.Lock()
         self._futures: dict[object, Future[Any]] = {}
         self._lanes: dict[object, list[tuple[Future[Any], Callable[[], Any]]]] = {}
@@ -87,6 +95,7 @@ class Fetches:
             lambda: self._is_done(future),
             WouldBlockKind.HYDRATION,
             message,
+            limit=None if self._limit is None else self._limit(offset),
             stream=self._stream,
             offset=offset,
         )

@@ -33,7 +33,9 @@ class StreamHandle:
         self._pool = pool
         self._closed = False
         self._forked = False
-        self._fetches = Fetches(pool, instance.signals.hydration, instance.name)
+        self._fetches = Fetches(
+            pool, instance.signals.hydration, instance.name, instance.hydration.limit
+        )
 
     @property
     def name(self) -> str:
@@ -119,4 +121,5 @@ class StreamHandle:
         """Called by the manager, once the writer is closed."""
         self._closed = True
         self._fetches.close()
+        self._instance.hydration.close()
         self._instance.signals.wake()

@@ -94,7 +94,7 @@ class Recovery:
         self._set_previous()
         self._recover_tail(unsealed)
         self._hot.directory.unlink(RING_NAME, missing_ok=True)
-        recover_copies(self._stream, self._to_quarantine)
+        recover_copies(self._stream, self._to_quarantine, takeover=self._takeover)
         self._check_pointer()
         stream.manifest.flush()
         newest = stream.manifest.index.last()

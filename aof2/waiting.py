@@ -45,6 +45,19 @@ Timeout = float | EllipsisType | None
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The longest that anybody waits for something, whatever time a call has.
+
+    Attributes:
+        seconds: From the moment on at which the wait began.
+        error: Makes the error of a wait that took so long.
+    """
+
+    seconds: float
+    error: Callable[[], Exception]
+
+
 def deadline(clock: Clock, timeout: Timeout, default_s: float | None) -> float | None:
     """Until when a call may wait, in seconds of the monotonic clock; None for ever."""
     limit_s = default_s if isinstance(timeout, EllipsisType) else timeout
@@ -62,6 +75,7 @@ class Wait:
         message: What is not there yet.
         late: Makes the error of a wait whose time is up; None for a `WaitTimeout`.
         where: What the error says of the place.
+        limit: Ends a wait that has more time than it makes sense to wait.
     """
 
     signal: Signal
@@ -71,6 +85,7 @@ class Wait:
     late: Callable[[], Exception] | None = None
     stream: str | None = None
     offset: int | None = None
+    limit: Limit | None = None
 
     def blocked(self) -> WouldBlock:
         """The error of a call that may not wait."""
@@ -110,8 +125,9 @@ class Wait:
 
     def go_on(self, until_s: float | None) -> None:
         """Block a thread of which is counted already that it has to wait."""
-        if not self._block(until_s):
-            raise self.timed_out()
+        ends_s, error = self._end(until_s)
+        if not self._block(ends_s):
+            raise error()
 
     def _block(self, until_s: float | None) -> bool:
         warn_s = self.signal.now_s() + WARN_AFTER_S
@@ -137,8 +153,17 @@ class Wait:
 
     async def go_on_async(self, until_s: float | None) -> None:
         """Suspend a coroutine of which is counted already that it has to wait."""
-        if not await self.signal.wait_async(self.ready, until_s):
-            raise self.timed_out()
+        ends_s, error = self._end(until_s)
+        if not await self.signal.wait_async(self.ready, ends_s):
+            raise error()
+
+    def _end(self, until_s: float | None) -> tuple[float | None, Callable[[], Exception]]:
+        """Until when to wait, and what to raise then."""
+        if self.limit is not None:
+            limit_s = self.signal.now_s() + self.limit.seconds
+            if until_s is None or limit_s < until_s:
+                return limit_s, self.limit.error
+        return until_s, self.timed_out
 
     def wait(self, timeout: float | None) -> bool:
         """For `WouldBlock.wait`: whether it holds before `timeout` seconds have passed."""

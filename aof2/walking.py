@@ -130,6 +130,7 @@ class Walk(RecordCursor):
             "the bytes are on their way from another tier",
             stream=self._stream.name,
             offset=self.offset,
+            limit=self._stream.hydration.limit(self.offset),
         ).blocked()
 
     def _first_bytes(self, tickets: list[Ticket]) -> list[Ticket]:
@@ -183,7 +184,10 @@ class Walk(RecordCursor):
             stream.refresh()
             if self.offset == stream.next_offset:
                 return False
-        self._held = self._enter(self._hold(stream.find(self.offset)[0], below))
+        held = self._hold(stream.find(self.offset)[0], below)
+        # Somebody chose to come here; whoever goes on from segment to segment did not.
+        stream.hydration.touched(held.segment_id, held.tier)
+        self._held = self._enter(held)
         return True
 
     def _next_segment(self, below: Tier) -> bool:

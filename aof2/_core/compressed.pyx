@@ -21,7 +21,14 @@ from aof2._core.compressed_file cimport file_size, read_range, read_table
 from aof2._core.compressed_table cimport SEEK_ENTRY_BYTES, WarmTable
 from aof2._core.layout cimport Footer
 from aof2._core.directory cimport Directory
-from aof2._core.posix cimport check_errno, sys_close, sys_fdatasync, sys_pwrite, sys_write_check
+from aof2._core.posix cimport (
+    check_errno,
+    sys_close,
+    sys_fallocate,
+    sys_fdatasync,
+    sys_pwrite,
+    sys_write_check,
+)
 
 from aof2._core.compressed_pack import CompressedInfo
 from aof2.errors import AofError, CompressionFailed, HydrationFailed, ObjectCorrupt
@@ -154,6 +161,8 @@ def restore(Directory source not None, str source_name not None, Directory targe
         try:
             target.unlink(temporary, missing_ok=True)
             writing = target.open_file(temporary, True, True)
+            if expect is not None:
+                _allocate(reading, source.join(source_name), writing, expect.raw_bytes, path)
             # Durable order: contents, compared on the way with the table's and the footer's
             # checksums, fdatasync, then the name, then the directory.
             info = _unpack(reading, source.join(source_name), stop, writing, path)
@@ -167,6 +176,20 @@ def restore(Directory source not None, str source_name not None, Directory targe
         return info
 
     return _guarded(act, target, temporary, HydrationFailed, "decompression", path)
+
+
+cdef int _allocate(int reading, str read_path, int writing, uint64_t raw_bytes,
+                   str path) except -1:
+    """Have all blocks of a segment that has so many bytes; what claims more is not unpacked."""
+    cdef WarmTable table = read_table(reading, read_path, file_size(reading), 0)
+    cdef int error
+    if raw_bytes == 0:
+        return 0
+    if table.header.raw_bytes != raw_bytes:
+        table.corrupt(f"it holds {table.header.raw_bytes} raw bytes, expected {raw_bytes}", 0)
+    with nogil:
+        error = sys_fallocate(writing, raw_bytes)
+    return check_errno(error, "allocate", path)
 
 
 def _guarded(act, target, temporary, failure, doing, path):

@@ -38,7 +38,7 @@ cdef struct ColdPrefix:
 
 
 cdef class Fold:
-    cdef RowStore rows
+    cdef readonly RowStore rows
     cdef Transition table[20][VARIANTS_MAX]
     cdef int variants[20]
     cdef dict reasons            # `{flag: why a row without it cannot take a record}`

@@ -1,11 +1,12 @@
 from collections.abc import Iterable
 
-from aof2._core.manifest_rows import SegmentRow
+from aof2._core.manifest_rows import RowStore, SegmentRow
 
 FLAGS: dict[str, int]
 TAKES: dict[str, int]
 
 class Fold:
+    rows: RowStore
     applied: int
     trimmed: int
     cold_end: int

@@ -39,3 +39,4 @@ class SegmentRow(NamedTuple):
 
 class RowStore:
     count: int
+    def with_flags(self, flags: int, trimmed: int) -> list[int]: ...

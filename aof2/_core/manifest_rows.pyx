@@ -320,3 +320,18 @@ cdef class RowStore:
         page.changes += 1
         for kind in range(PENDING_COUNT):
             page.pending[kind] += (now >> kind & 1) - (before >> kind & 1)
+
+    def with_flags(self, uint32_t flags, uint64_t trimmed):
+        """Ids of the segments that have all of these flags and end beyond what was trimmed, as far
+        as their pages are in memory; ascending."""
+        cdef uint64_t p, i
+        cdef Row *row
+        cdef list found = []
+        for p in range(self.page_count()):
+            if self.pages[p].rows == NULL:
+                continue
+            for i in range(min(self.count - p * PAGE_ROWS, <uint64_t> PAGE_ROWS)):
+                row = &self.pages[p].rows[i]
+                if row.flags & flags == flags and row.end_offset > trimmed:
+                    found.append(row.segment_id)
+        return found

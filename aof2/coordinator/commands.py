@@ -36,7 +36,7 @@ class Command:
             goes on being tried: nothing is dropped.
         per_stream: Of one stream only one runs at a time, whatever its other fields; what a second
             one would have done is planned again when the first has ended.
-        writes_tier2: Not run while the circuit breaker of tier 2 is open.
+        needs_tier2: Not run while the circuit breaker of tier 2 is open.
         area: Last part of the logger's name.
     """
 
@@ -46,7 +46,7 @@ class Command:
     priority: ClassVar[int] = 0
     deadline_s: ClassVar[float] = 600.0
     per_stream: ClassVar[bool] = False
-    writes_tier2: ClassVar[bool] = False
+    needs_tier2: ClassVar[bool] = False
     area: ClassVar[Area] = "tiered"
 
     @property
@@ -177,7 +177,7 @@ class CompressToTier2(Command):
     # After the uploads that make room in tier 1 for all others.
     priority: ClassVar[int] = 2
     deadline_s: ClassVar[float] = 3600.0
-    writes_tier2: ClassVar[bool] = True
+    needs_tier2: ClassVar[bool] = True
     area: ClassVar[Area] = "tier2"
 
 
@@ -195,7 +195,7 @@ class Upload(Command):
 
     priority: ClassVar[int] = 1
     deadline_s: ClassVar[float] = 3600.0
-    writes_tier2: ClassVar[bool] = True
+    needs_tier2: ClassVar[bool] = True
     area: ClassVar[Area] = "tier2"
 
 
@@ -217,6 +217,60 @@ class Evict(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Hydrate(Command):
+    """Bring a sealed segment back to the hot tier, from its warm file or its object.
+
+    Enqueued by: the planner, for a segment that reads visit again and again, or that somebody asked
+    for, once tier 0 has room for it; also when it never will, so that they are told.
+    Effect:      residency gains HOT. A failure is told to whoever waits, and is not tried again
+    before reads ask again.
+    Idempotent:  a segment that is hot is left alone; what was left half done has no name.
+    """
+
+    segment: int
+
+    lane: ClassVar[Lane] = Lane.READ
+    priority: ClassVar[int] = 1
+    area: ClassVar[Area] = "tier0"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside(Command):
+    """Move a damaged local copy into quarantine.
+
+    Enqueued by: the planner, after a read or a hydration found the damage.
+    Effect:      residency loses the tier. Where only tier 2 has the segment then, a `Fetch`
+    follows.
+    Idempotent:  a file that is gone is forgotten; one that became the only copy stays.
+    """
+
+    segment: int
+    tier: Tier
+
+    lane: ClassVar[Lane] = Lane.READ
+    priority: ClassVar[int] = 0
+    deadline_s: ClassVar[float] = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Command):
+    """Bring an object back as a warm file.
+
+    Enqueued by: the planner, for a segment whose warm file was damaged or is missing, at open too,
+    while no hot copy is there.
+    Effect:      residency gains WARM. A damaged object is given up until the next open.
+    Idempotent:  a segment with a local copy is left alone; a file is verified before it is named.
+    """
+
+    segment: int
+
+    lane: ClassVar[Lane] = Lane.READ
+    priority: ClassVar[int] = 2
+    needs_tier2: ClassVar[bool] = True
+    area: ClassVar[Area] = "tier1"
+
+
+@dataclass(frozen=True, slots=True)
 class Publish(Command):
     """Bring the manifest to tier 2; the first one of an open claims the stream.
 
@@ -230,7 +284,7 @@ class Publish(Command):
     priority: ClassVar[int] = -1
     deadline_s: ClassVar[float] = 3600.0
     per_stream: ClassVar[bool] = True
-    writes_tier2: ClassVar[bool] = True
+    needs_tier2: ClassVar[bool] = True
     area: ClassVar[Area] = "tier2"
 
 
@@ -262,5 +316,5 @@ class Delete(Command):
 
     priority: ClassVar[int] = 3
     deadline_s: ClassVar[float] = 3600.0
-    writes_tier2: ClassVar[bool] = True
+    needs_tier2: ClassVar[bool] = True
     area: ClassVar[Area] = "tier2"

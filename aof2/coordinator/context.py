@@ -6,16 +6,18 @@ import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from aof2.admission import Budget
+from aof2.admission import Budget, on_disk
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
-from aof2.coordinator.view import Holding, StreamView, View
+from aof2.coordinator.view import Holding, StreamView, View, Wish
 from aof2.framecache import FrameCache
 from aof2.meters import Meters
 from aof2.objectstore.breaker import Breaker
 from aof2.signals import Announcer
 from aof2.tiers.hot import PAGE_BYTES
+from aof2.tiers.hydration import Ask
 from aof2.tiers.instance import StreamInstance
+from aof2.types import Tier
 
 FIRST_SEGMENT_BYTES = 1024 * 1024
 SEGMENT_BYTES_MIN = 64 * 1024
@@ -193,6 +195,9 @@ class Context:
             delete=tuple(remote.due_deletes(now_s)),
             holding=self._holding(stream) if pressed and not self._is_granted(stream) else None,
             granted=self._is_granted(stream),
+            hydrate=tuple(self._wishes(stream)),
+            set_aside=tuple(stream.hydration.damaged),
+            fetch=tuple(self._fetch(stream)),
             seals=stream.seals,
         )
 
@@ -212,6 +217,30 @@ class Context:
             if row is not None and segment not in stream.remote.uploading:
                 bound = stream.warm.bound(row.raw_bytes)
                 yield segment, bound, stream.hot.sizes.get(segment, 0)
+
+    def _wishes(self, stream: StreamInstance) -> Iterator[Wish]:
+        for ask in stream.hydration.wishes()[:PENDING_MAX]:
+            wish = self.wish(stream, ask)
+            if wish is not None:
+                yield wish
+
+    def wish(self, stream: StreamInstance, ask: Ask) -> Wish | None:
+        """What bringing a segment back to the hot tier takes; None: it is not known any more."""
+        row = stream.manifest.index.segments.get(ask.segment_id)
+        if row is None:
+            return None
+        n = on_disk(row.raw_bytes)
+        if Tier.WARM not in stream.residency(row) and row.cold is not None:
+            # The object's bytes lie beside the segment's until they are unpacked.
+            n += on_disk(row.cold.size)
+        colder = tuple(self.tier0.order.colder(ask.before, EVICTIONS_MAX))
+        return Wish(stream.name, ask.segment_id, n, ask.since_s, colder)
+
+    def _fetch(self, stream: StreamInstance) -> Iterator[tuple[int, int]]:
+        for segment in stream.hydration.to_fetch.first(PENDING_MAX):
+            row = stream.manifest.index.segments.get(segment)
+            if row is not None and stream.cold is not None:
+                yield segment, 0 if row.cold is None else on_disk(row.cold.size)
 
     def _is_granted(self, stream: StreamInstance) -> bool:
         """Whether a stream just got what an append had waited for, and has not used it yet."""

@@ -15,15 +15,19 @@ from aof2.coordinator.commands import (
     CompressToTier2,
     Delete,
     Evict,
+    Fetch,
+    Hydrate,
     Prepare,
     Publish,
     Relinquish,
     ReturnSpare,
     Rollover,
+    SetAside,
     Snapshot,
     Upload,
 )
 from aof2.coordinator.context import Context
+from aof2.coordinator.hydrating import handle_fetch, handle_hydrate, handle_set_aside
 from aof2.coordinator.making_room import (
     handle_evict,
     handle_prepare,
@@ -135,6 +139,9 @@ _HANDLERS: dict[type[Command], Any] = {
     CompressToTier2: handle_compress_to_tier2,
     Upload: handle_upload,
     Evict: handle_evict,
+    Hydrate: handle_hydrate,
+    SetAside: handle_set_aside,
+    Fetch: handle_fetch,
     Publish: handle_publish,
     Snapshot: handle_snapshot,
     Delete: handle_delete,

@@ -8,6 +8,7 @@ their active segments and landing rings.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 
 from aof2.coordinator.commands import (
@@ -16,15 +17,18 @@ from aof2.coordinator.commands import (
     CompressToTier2,
     Delete,
     Evict,
+    Fetch,
+    Hydrate,
     Prepare,
     Publish,
     Relinquish,
     ReturnSpare,
     Rollover,
+    SetAside,
     Snapshot,
     Upload,
 )
-from aof2.coordinator.view import EvictionCandidate, Holding, StreamView, View
+from aof2.coordinator.view import EvictionCandidate, Holding, StreamView, View, Wish
 from aof2.errors import WouldBlockKind
 from aof2.types import Tier
 
@@ -51,12 +55,71 @@ def plan(view: View) -> list[Command]:
         commands += [Publish(stream.name)] if stream.publish else []
         commands += [Snapshot(stream.name)] if stream.snapshot else []
         commands += [Delete(stream.name, segment) for segment in stream.delete]
+        commands += [SetAside(stream.name, segment, tier) for segment, tier in stream.set_aside]
     compressions, under_way, missing1 = _compressions(view)
     commands += compressions
-    commands += _evictions(view.evict1, Tier.WARM, max(missing1, view.tier1_used - view.tier1_max))
+    fetches, lacking1 = _fetches(view)
+    commands += fetches
+    missing1 = max(missing1 + lacking1, view.tier1_used - view.tier1_max)
+    commands += _evictions(view.evict1, Tier.WARM, missing1)
     under_way += sum(stream.ended_bytes for stream in view.streams)
     commands += _make_room(view, under_way)
+    commands += _hydrations(view)
     return commands
+
+
+class Fit(enum.Enum):
+    """Whether tier 0 can take a segment that is wanted there."""
+
+    NOW = 0
+    AFTER_EVICTIONS = 1
+    NEVER = 2
+
+
+def how_fits(view: View, wish: Wish, taken: int = 0) -> Fit:
+    """Whether a segment can come back: what appends want comes first, tier 0 stays below the usage
+    at which copies are dropped ahead of need, and nothing goes that was used more recently.
+
+    Args:
+        taken: Bytes that other wishes take.
+    """
+    wanted = sum(stream.spare_bytes + stream.ring_bytes for stream in view.streams)
+    missing = wish.bytes + taken + wanted + view.tier0_used - view.tier0_target
+    if missing <= 0:
+        return Fit.NOW
+    return Fit.AFTER_EVICTIONS if missing <= sum(n for _, _, n in wish.colder) else Fit.NEVER
+
+
+def _hydrations(view: View) -> list[Command]:
+    """The segments that fit, those that never will (whoever waits is told), and room for those
+    that fit once colder ones have gone."""
+    commands: list[Command] = []
+    taken = 0
+    for wish in sorted((w for s in view.streams for w in s.hydrate), key=lambda w: w.since_s):
+        fit = how_fits(view, wish, taken)
+        if fit is Fit.AFTER_EVICTIONS:
+            missing = wish.bytes + taken + view.tier0_used - view.tier0_target
+            missing += sum(stream.spare_bytes + stream.ring_bytes for stream in view.streams)
+            commands += _evictions(wish.colder, Tier.HOT, missing)
+        elif taken == 0 or fit is Fit.NOW:
+            commands.append(Hydrate(wish.stream, wish.segment))
+        taken += wish.bytes if fit is not Fit.NEVER else 0
+    return commands
+
+
+def _fetches(view: View) -> tuple[list[Command], int]:
+    """Objects that fit tier 1 as warm files, and the bytes that the others lack there."""
+    commands: list[Command] = []
+    room, missing = view.tier1_max - view.tier1_used, 0
+    for stream in view.streams:
+        for segment, n in stream.fetch:
+            if n <= room:
+                room -= n
+                commands.append(Fetch(stream.name, segment))
+            else:
+                missing += n - max(room, 0)
+                room = 0
+    return commands, missing
 
 
 def who_frees(view: View, name: str) -> WouldBlockKind | None:

@@ -85,7 +85,7 @@ class CommandQueue:
     def _push(self, entry: Entry) -> None:
         command = entry.command
         entry.started_s, entry.paused = None, False
-        heap = self._ready[command.lane, command.writes_tier2]
+        heap = self._ready[command.lane, command.needs_tier2]
         heapq.heappush(heap, (command.priority, entry.order, command))
 
     def take(

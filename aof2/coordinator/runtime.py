@@ -197,7 +197,7 @@ class Coordinator:
                 self._plan(now_s)
                 seat.command = self._queue.take(now_s, seat.lanes, tier2=breaker.admits())
                 if seat.command is not None:
-                    if seat.command.writes_tier2 and breaker.begin():
+                    if seat.command.needs_tier2 and breaker.begin():
                         self._probe = seat.command
                     return True
                 if not wait:
@@ -290,7 +290,7 @@ class Coordinator:
     def _breaker_changed(self) -> None:
         """Tier 2 went or came back: what waited for it need not wait for its own pause as well."""
         with self._wake:
-            self._queue.hasten(lambda entry: entry.command.writes_tier2)
+            self._queue.hasten(lambda entry: entry.command.needs_tier2)
             self._wake.notify_all()
         state = self.context.breaker.state.value
         logging.getLogger("aof2.tier2").warning(

@@ -12,6 +12,24 @@ EvictionCandidate = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """A segment that is wanted in the hot tier.
+
+    Attributes:
+        stream, segment: Which one.
+        bytes: What it takes there, and on its way there.
+        since_s: When it was asked for.
+        colder: Copies that may go for it: those that were used before it was.
+    """
+
+    stream: str
+    segment: int
+    bytes: int
+    since_s: float = 0.0
+    colder: tuple[EvictionCandidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """What a stream holds in tier 0 beside sealed segments, and could give back.
 
@@ -52,6 +70,9 @@ class StreamView:
         snapshot: True when a snapshot of the manifest is due.
         delete: Segments whose object's deletion can take its next step.
         holding: What it could give back; None while another stream must not take it.
+        hydrate: Segments that are wanted in the hot tier.
+        set_aside: Damaged local copies.
+        fetch: `(segment, bytes)` of those whose warm file is to come from tier 2.
         granted: It was given room that it has not used yet.
         seals: Where those who wait for a seal are told of it.
     """
@@ -74,6 +95,9 @@ class StreamView:
     delete: tuple[int, ...] = ()
     holding: Holding | None = None
     granted: bool = False
+    hydrate: tuple[Wish, ...] = ()
+    set_aside: tuple[tuple[int, Tier], ...] = ()
+    fetch: tuple[tuple[int, int], ...] = ()
     seals: Seals | None = field(default=None, compare=False, repr=False)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from aof2._core.manifest_fold import Fold
 from aof2._core.manifest_rows import ColdCopy, SegmentRow, WarmCopy
 from aof2._core.snapshot import restore
-from aof2.manifest.transitions import REASONS, TRANSITIONS
+from aof2.manifest.transitions import COLD, REASONS, TRANSITIONS, WARM
 
 __all__ = ["ColdCopy", "Index", "SegmentRow", "WarmCopy"]
 
@@ -151,3 +151,9 @@ class Index:
     def needs_fetch(self) -> list[int]:
         """Segments without a usable local copy that are to be fetched."""
         return self.fold.pending(3)
+
+    @property
+    def recorded_warm(self) -> list[int]:
+        """Segments in tier 2 whose warm file is there too, by the records; of older ones, whose
+        pages are not in memory, nothing is told."""
+        return self.fold.rows.with_flags(WARM | COLD, self.trimmed)

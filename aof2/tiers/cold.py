@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from aof2._core.checksum import crc64nvme
 from aof2._core.compressed_read import CompressedSegment
@@ -61,10 +62,14 @@ class ColdTier:
         """Remove an object; fine when there is none."""
         self.store.delete(key)
 
+    def ranges(self, copy: ColdCopy) -> Callable[[int, int], bytes]:
+        """What reads ranges of an object: `fetch(start, end)`."""
+        return functools.partial(self.store.get_range, copy.key)
+
     def open(self, copy: ColdCopy) -> CompressedSegment:
         """Open an object for reading: one ranged request now, one per stretch that is read."""
         return CompressedSegment(
-            functools.partial(self.store.get_range, copy.key),
+            self.ranges(copy),
             copy.size,
             copy.table_bytes,
             path=copy.key,

@@ -52,6 +52,18 @@ class TierFiles:
         self.directory.unlink(self.file_name(segment_id), missing_ok=True)
         self.forget(segment_id)
 
+    def set_aside(self, segment_id: int, quarantine: Directory, now_ns: int) -> None:
+        """Move a damaged file into quarantine, where nobody deletes it; fine when it is gone."""
+        name = self.file_name(segment_id)
+        try:
+            self.directory.rename(name, f"{name}.{now_ns}", quarantine)
+            quarantine.sync()
+            self.directory.sync()
+        except FileNotFoundError:
+            # Somebody removed it: that was the damage.
+            pass
+        self.forget(segment_id)
+
     def forget(self, segment_id: int) -> None:
         """Account for a file that is not there any more."""
         self.sizes.pop(segment_id, None)

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Set
-from typing import Protocol
 
 from aof2._core.mapping import MappedSegment
 from aof2._core.pointread import PointReader
@@ -24,6 +23,7 @@ from aof2.signals import StreamSignals
 from aof2.tiers.cached import CachedSegment
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
+from aof2.tiers.hydration import Hydration
 from aof2.tiers.remote import RemoteSide
 from aof2.tiers.residency import Residency
 from aof2.tiers.tail import ReadonlyTail, Unsealed
@@ -38,13 +38,6 @@ MEDIUM_ERRORS = frozenset(
     {errno.EIO, errno.EBADMSG, errno.ENODATA, errno.ENXIO, errno.EREMOTEIO, errno.EUCLEAN}
 )
 """What a read of a bad medium or of a damaged file system says."""
-
-
-class Recoverer(Protocol):
-    """Makes damaged copies good again, in the background."""
-
-    def needs_recovery(self, segment_id: int, tier: Tier, error: BaseException) -> object:
-        """A read found out that a copy is missing or damaged."""
 
 
 def is_damage(error: BaseException) -> bool:
@@ -64,7 +57,7 @@ class Holding(Residency):
         points: Reads single records of hot segments; None for a stream that is only read.
         frames: Keeps what was decompressed, and reads it, over all streams.
         meters: Where damage is counted.
-        hydration: Told of copies that a read found damaged; None where nothing repairs them.
+        hydration: What is wanted back in a nearer tier; set by whoever opens the stream.
     """
 
     def __init__(
@@ -86,7 +79,7 @@ class Holding(Residency):
         self.points: PointReader | None = None
         self.frames = frames
         self.meters = meters
-        self.hydration: Recoverer | None = None
+        self.hydration: Hydration
         self._open: OrderedDict[tuple[int, Tier], ResidentSegment] = OrderedDict()
         self._damaged: dict[int, set[Tier]] = {}
         self._ring: RingView | None = None
@@ -324,8 +317,7 @@ class Holding(Residency):
                 "code": code,
             },
         )
-        if self.hydration is not None:
-            self.hydration.needs_recovery(segment_id, tier, error)
+        self.hydration.needs_recovery(segment_id, tier, error)
 
     # --- places -----------------------------------------------------------------------------------
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
-from aof2._core import logfile, seal
+from aof2._core import compressed, logfile, seal
+from aof2._core.compressed import CompressedInfo
 from aof2._core.directory import Directory
+from aof2._core.download import download
 from aof2._core.mapping import MappedSegment
 from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo, PointerInfo
 from aof2.admission import AdmissionGuard, Budget
+from aof2.manifest.index import ColdCopy
 from aof2.streamdir import hot_ids, hot_name
 from aof2.tiers.files import TierFiles
 from aof2.types import StreamIdentity
@@ -59,6 +63,56 @@ class HotTier(TierFiles):
             created_ns=created_ns,
         )
         self.take(segment_id, guard, guard.bytes)
+
+    def restore(
+        self,
+        segment_id: int,
+        warm: TierFiles,
+        guard: AdmissionGuard,
+        expect: CompressedInfo,
+        stop: Callable[[], bool],
+    ) -> None:
+        """Make the file of a sealed segment again from its warm file, verified on the way.
+
+        At least its size is claimed; what it does not need of that goes back.
+        """
+        name = warm.file_name(segment_id)
+        self._unpack(warm.directory, name, segment_id, guard, expect, stop)
+
+    def restore_object(
+        self,
+        segment_id: int,
+        fetch: Callable[[int, int], bytes],
+        copy: ColdCopy,
+        guard: AdmissionGuard,
+        expect: CompressedInfo,
+        stop: Callable[[], bool],
+    ) -> None:
+        """The same from its object, whose bytes lie beside it as a temporary file meanwhile.
+
+        The sizes of both are claimed.
+        """
+        packed = f".tmp-{self.name(segment_id)}.zst"
+        download(fetch, copy.size, self.directory, packed, key=copy.key, stop=stop)
+        try:
+            self._unpack(self.directory, packed, segment_id, guard, expect, stop)
+        finally:
+            self.directory.unlink(packed, missing_ok=True)
+
+    def _unpack(
+        self,
+        directory: Directory,
+        name: str,
+        segment_id: int,
+        guard: AdmissionGuard,
+        expect: CompressedInfo,
+        stop: Callable[[], bool],
+    ) -> None:
+        # Contents, compared with all checksums, fdatasync, rename, fsync of the directory.
+        compressed.restore(
+            directory, name, self.directory, self.name(segment_id), expect=expect, stop=stop
+        )
+        self.take(segment_id, guard, expect.raw_bytes)
 
     # --- the landing ring -----------------------------------------------------------------------
 

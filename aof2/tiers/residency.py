@@ -60,7 +60,8 @@ class Residency:
         return frozenset(held)
 
     def _state(self, row: SegmentRow, held: frozenset[Tier]) -> SegmentState:
-        if not held or (self.cold is None and held == {Tier.COLD}):
+        usable = held if self.cold is not None else held - {Tier.COLD}
+        if not usable or (row.needs_fetch and usable == {Tier.COLD}):
             return SegmentState.NEEDS_RECOVERY
         if Tier.COLD in held:
             return SegmentState.UPLOADED

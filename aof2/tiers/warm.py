@@ -8,9 +8,11 @@ from aof2._core import compressed
 from aof2._core.compressed import CompressedInfo
 from aof2._core.compressed_read import CompressedSegment, open_warm
 from aof2._core.directory import Directory
+from aof2._core.download import download
 from aof2._core.filemap import FileMap
 from aof2.admission import AdmissionGuard, Budget, on_disk
 from aof2.config import Tier1Config
+from aof2.manifest.index import ColdCopy
 from aof2.streamdir import warm_ids, warm_name
 from aof2.tiers.files import TierFiles
 from aof2.tiers.hot import HotTier
@@ -76,6 +78,31 @@ class WarmTier(TierFiles):
     ) -> PassingSegment:
         """The same bytes, without a file: for an upload that makes them on the way."""
         return PassingSegment(segment_id, hot, self._config, stop)
+
+    def fetch(
+        self,
+        segment_id: int,
+        fetch: Callable[[int, int], bytes],
+        copy: ColdCopy,
+        guard: AdmissionGuard,
+        expect: CompressedInfo,
+        stop: Callable[[], bool],
+    ) -> None:
+        """Make a file again from its object: written, synced, read back and verified, then named.
+
+        The object's size is claimed.
+        """
+        name = self.name(segment_id)
+        temporary = f".tmp-{name}"
+        download(fetch, copy.size, self.directory, temporary, key=copy.key, stop=stop)
+        try:
+            compressed.verify(self.directory, temporary, expect=expect, stop=stop)
+            self.directory.rename(temporary, name)
+        except BaseException:
+            self.directory.unlink(temporary, missing_ok=True)
+            raise
+        self.directory.sync()
+        self.take(segment_id, guard, copy.size)
 
     def open(self, segment_id: int, table_bytes: int) -> CompressedSegment:
         """Open a file for reading; `FileNotFoundError` when its name has gone."""
