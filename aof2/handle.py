@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from aof2._core.writer import SegmentWriter
 from aof2.clock import Clock
@@ -24,7 +24,7 @@ class StreamHandle:
         config: AofManagerConfig,
         clock: Clock,
         coordinator: Coordinator | None,
-        pool: Callable[[], ThreadPoolExecutor],
+        pool: Callable[[], Executor],
     ) -> None:
         self._instance = instance
         self._config = config

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import logging
-import os
 import threading
-import warnings
-import weakref
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 from aof2.admission import Budget
 from aof2.attach import attach
 from aof2.clock import Clock
-from aof2.closing import shut_down
+from aof2.closing import Parts, shut_down
 from aof2.config import AofManagerConfig
 from aof2.coordinator.context import Context
 from aof2.coordinator.runtime import Coordinator
@@ -31,10 +27,12 @@ from aof2.errors import (
 )
 from aof2.fetching import Fetch, Fetches
 from aof2.framecache import FrameCache
+from aof2.leftover import LIVE
 from aof2.objectstore import ObjectStore
 from aof2.objectstore.breaker import Breaker
 from aof2.objectstore.observed import ObservedStore
 from aof2.observing import Observing
+from aof2.pool import DaemonPool
 from aof2.root import Root
 from aof2.signals import Signal
 from aof2.stream import Aof
@@ -46,8 +44,7 @@ LOGGER = logging.getLogger("aof2.tiered")
 ENOSPC = 28
 FETCHES_MAX = 8
 """Threads for reads of other tiers: so many requests of all readers are under way at one time."""
-
-_LIVE: weakref.WeakSet[AofManager] = weakref.WeakSet()
+FOR_EVER_S = 1e9
 
 
 class AofManager(Observing, Draining):
@@ -81,9 +78,11 @@ class AofManager(Observing, Draining):
         self._streams: dict[str, Aof] = {}
         self._instances: dict[str, StreamInstance] = {}
         self._lock = threading.RLock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: DaemonPool | None = None
         self._executor_lock = threading.Lock()
         self._closed = False
+        self._closer: threading.Thread | None = None
+        self._ended = threading.Event()
         self._forked = False
         size_limits(config)
         self._root = Root(path, clock, readonly=readonly)
@@ -111,7 +110,7 @@ class AofManager(Observing, Draining):
         except BaseException:
             self._abandon()
             raise
-        _LIVE.add(self)
+        LIVE.add(self)
 
     def _check_store(self, store: ObjectStore) -> None:
         """A fresh root must reach its tier 2; one with history can take in records without it."""
@@ -239,6 +238,10 @@ class AofManager(Observing, Draining):
                 f"no room on the disk to open stream {name!r}: free some and try again",
                 path=self.root,
             ) from error
+        if self._closed:
+            # It took longer than `close` waited.
+            _abandon_stream(instance)
+            self._check_open()
         log = Aof(instance, self._config, self._clock, self._coordinator, self._pool, report)
         self._instances[name], self._streams[name] = instance, log
         if not self._readonly:
@@ -261,20 +264,24 @@ class AofManager(Observing, Draining):
         `coordinator.shutdown_timeout_s`) is found again by the next open. Raises the first failure,
         after everything was closed.
         """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        _LIVE.discard(self)
         if self._forked:
             return
         limit_s = self._config.coordinator.shutdown_timeout_s if timeout is ... else timeout
-        failures = self._shut_down(1e9 if limit_s is None else limit_s)
-        for release in (self._root.close, *([] if self._store is None else [self._store.close])):
-            try:
-                release()
-            except OSError as error:
-                failures.append(error)
+        limit_s = FOR_EVER_S if limit_s is None else limit_s
+        with self._executor_lock:
+            first, self._closed = not self._closed, True
+            self._closer = threading.current_thread() if first else self._closer
+        if not first:
+            # What a signal handler or a wake callback does must not wait for what it interrupted.
+            if threading.current_thread() not in (self._closer, self._context.announcer.thread):
+                self._ended.wait(limit_s)
+            return
+        LIVE.discard(self)
+        try:
+            stores = [] if self._store is None else [self._store.close]
+            failures = self._shut_down(limit_s, self._root.close, *stores)
+        finally:
+            self._ended.set()
         if failures:
             raise failures[0]
 
@@ -284,23 +291,36 @@ class AofManager(Observing, Draining):
         work = functools.partial(self.close, timeout=timeout)
         await in_thread("aof2-close", work, lambda _: None)
 
-    def _shut_down(self, limit_s: float) -> list[BaseException]:
+    def _shut_down(
+        self, limit_s: float, *releases: Callable[[], None]
+    ) -> list[BaseException]:
         self._opens.close()
-        return shut_down(
+        parts = Parts(
             list(self._instances.values()),
             [log._close for log in self._streams.values()],
             self._coordinator,
-            self._executor,
-            limit_s,
             self._context.announcer,
+            self._clock,
+            self._executor,
+            self._nobody_opens,
+            releases,
+            self._root.keep,
         )
+        return shut_down(parts, limit_s)
+
+    def _nobody_opens(self, limit_s: float) -> bool:
+        """Wait until the opening of a stream has ended, which sees then that all is closed."""
+        if not self._lock.acquire(timeout=limit_s):
+            return False
+        self._lock.release()
+        return True
 
     def _abandon(self) -> None:
         """Undo a failed open: stop what had started, close what was open, leave nothing behind."""
         self._closed = True
-        for failure in self._shut_down(self._config.coordinator.shutdown_timeout_s):
+        limit_s = self._config.coordinator.shutdown_timeout_s
+        for failure in self._shut_down(limit_s, self._root.undo):
             LOGGER.error("while undoing a failed open: %s", failure, extra={"event": "undo"})
-        self._root.undo()
 
     def _pending(self) -> list[str]:
         """What a close has to finish, or leaves to the next open."""
@@ -344,13 +364,13 @@ class AofManager(Observing, Draining):
         if self._closed:
             raise Closed("the manager is closed: open the root again", path=self.root)
 
-    def _pool(self) -> ThreadPoolExecutor:
+    def _pool(self) -> DaemonPool:
         """The threads that read other tiers and open streams for those who may not block."""
         # Not the lock that is held while a stream is recovered.
         with self._executor_lock:
             self._check_open()
             if self._executor is None:
-                self._executor = ThreadPoolExecutor(FETCHES_MAX, thread_name_prefix="aof2-fetch")
+                self._executor = DaemonPool(FETCHES_MAX, "aof2-fetch")
             return self._executor
 
     def _mark_forked(self) -> None:
@@ -364,27 +384,7 @@ class AofManager(Observing, Draining):
         self._root.close()
 
 
-def _forked_child() -> None:
-    for manager in list(_LIVE):
-        manager._mark_forked()
-    _LIVE.clear()
-
-
-os.register_at_fork(after_in_child=_forked_child)
-
-
-def _close_at_exit() -> None:
-    """Close what a program left open, so that the next open has nothing to recover."""
-    for manager in list(_LIVE):
-        try:
-            warnings.warn(
-                f"{manager!r} was not closed before the interpreter's exit, which closes it now; "
-                f"pending: {', '.join(manager._pending()) or 'nothing'}",
-                ResourceWarning,
-                stacklevel=1,
-            )
-        finally:
-            manager.close()
-
-
-atexit.register(_close_at_exit)
+def _abandon_stream(instance: StreamInstance) -> None:
+    if instance.writer is not None:
+        instance.writer.close()
+    instance.close()

@@ -21,6 +21,8 @@ from aof2.types import StreamIdentity
 
 LOCK_NAME = "LOCK"
 SUBDIRECTORIES = ("segments", "warm", "manifest", "quarantine")
+_LEFT: dict[str, str] = {}
+"""By path, roots that this process has closed and that something still uses, with what that is."""
 
 
 class Root:
@@ -77,6 +79,15 @@ class Root:
 
     def _locked_by(self) -> RootLocked:
         pid, host = None, None
+        left = _LEFT.get(os.path.realpath(self.path))
+        if left is not None:
+            return RootLocked(
+                f"this process has closed the root, but {left} has not ended yet, and could still "
+                "write: the root is free once it has, or once the process ends",
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                path=self.path,
+            )
         try:
             holder = json.loads(self.directory.read(LOCK_NAME, limit=4096))
             pid, host = int(holder["pid"]), str(holder["host"])
@@ -187,8 +198,14 @@ class Root:
             directory.close()
             raise
 
+    def keep(self, left: str) -> None:
+        """The root was closed, but something that still uses it has not ended: say so to whoever
+        wants to open it meanwhile."""
+        _LEFT[os.path.realpath(self.path)] = left
+
     def close(self) -> None:
         """Release the lock; again is harmless."""
+        _LEFT.pop(os.path.realpath(self.path), None)
         if self._lock is not None:
             self._lock.close()
         self.directory.close()

@@ -151,18 +151,18 @@ class Signal:
         self.now_s = clock.monotonic_s
         self.recheck_s = recheck_s
         self._announcer = announcer
-        self._threads: set[threading.Event] = set()
+        self.threads: set[threading.Event] = set()
         self._loops: dict[asyncio.AbstractEventLoop, LoopWaiters] = {}
         self._callbacks: list[Callable[[], object]] = []
 
     @property
     def waiters(self) -> int:
         """Threads and coroutines that wait now."""
-        return len(self._threads) + sum(len(g._waiting) for g in list(self._loops.values()))
+        return len(self.threads) + sum(len(g._waiting) for g in list(self._loops.values()))
 
     def wake(self) -> None:
         """Something changed: everybody who waits looks again. From any thread; never raises."""
-        for event in list(self._threads):
+        for event in list(self.threads):
             event.set()
         for group in list(self._loops.values()):
             group.wake()
@@ -178,7 +178,7 @@ class Signal:
         if ready():
             return True
         event = threading.Event()
-        self._threads.add(event)
+        self.threads.add(event)
         try:
             while True:
                 event.clear()
@@ -192,7 +192,7 @@ class Signal:
                     left_s = self.recheck_s if left_s is None else min(left_s, self.recheck_s)
                 event.wait(left_s)
         finally:
-            self._threads.discard(event)
+            self.threads.discard(event)
 
     async def wait_async(self, ready: Ready, until_s: float | None) -> bool:
         """Like `wait`, as a coroutine; cancelling it at any moment leaves nothing behind."""
@@ -221,7 +221,7 @@ class Signal:
 
     def abandon(self) -> None:
         """Forget everybody, without the locks that their threads may have held."""
-        self._threads, self._loops, self._callbacks = set(), {}, []
+        self.threads, self._loops, self._callbacks = set(), {}, []
 
     def add_callback(self, work: Callable[[], object]) -> Callable[[], None]:
         """Have `work` called on the announcer's thread at each wake; returns what ends that."""
@@ -348,6 +348,7 @@ class Announcer:
         bell: What C threads ring.
         work: Background work of any stream ended.
         would_block: How often a call could not go on at once, by kind.
+        thread: Runs the callbacks too; None until there is something to tell.
     """
 
     def __init__(self, clock: Clock, would_block: Counter[str]) -> None:
@@ -356,7 +357,7 @@ class Announcer:
         self.would_block = would_block
         self._followed: set[StreamSignals] = set()
         self._calls: list[Signal] = []
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -373,13 +374,13 @@ class Announcer:
         self.bell.ring()
 
     def _start(self) -> None:
-        if self._thread is None:
+        if self.thread is None:
             with self._lock:
-                if self._thread is None and not self._closed:
-                    self._thread = threading.Thread(
+                if self.thread is None and not self._closed:
+                    self.thread = threading.Thread(
                         target=self._run, name="aof2-announcer", daemon=True
                     )
-                    self._thread.start()
+                    self.thread.start()
 
     def _run(self) -> None:
         while self.bell.wait():
@@ -394,6 +395,6 @@ class Announcer:
         with self._lock:
             self._closed = True
         self.bell.close()
-        thread = self._thread
+        thread = self.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from aof2._core.pointread import PointReader
 from aof2._core.record import Record
@@ -47,7 +47,7 @@ class Aof(Appending):
         config: AofManagerConfig,
         clock: Clock,
         coordinator: Coordinator | None,
-        pool: Callable[[], ThreadPoolExecutor],
+        pool: Callable[[], Executor],
         recovery: RecoveryReport,
     ) -> None:
         super().__init__(instance, config, clock, coordinator, pool)

@@ -17,6 +17,7 @@ from aof2.coordinator.handlers import handle
 from aof2.coordinator.queue import ALL_LANES, CommandQueue, Entry
 from aof2.coordinator.report import tell_death, tell_done, tell_failed
 from aof2.errors import CoordinatorDied, CorruptionError
+from aof2.pool import join_until
 from aof2.tiers.instance import StreamInstance
 
 LOGGER = logging.getLogger("aof2.tiered")
@@ -137,18 +138,21 @@ class Coordinator:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def stop(self, timeout_s: float) -> list[Command]:
-        """End the workers; commands that do not end in time are returned, the next open finds
-        them."""
+    def stop(self, until_s: float) -> list[Command]:
+        """End the workers; commands that do not end until then are returned. Again is harmless, and
+        waits again."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
-        until = self.context.clock.monotonic_s() + timeout_s
         # No worker is replaced from here on.
-        for thread in list(self._threads):
-            thread.join(max(0.0, until - self.context.clock.monotonic_s()))
+        join_until(self.context.clock, self._threads, until_s)
         with self._wake:
             return sorted(self._queue.running, key=repr)
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """The workers that live."""
+        return [thread for thread in self._threads if thread.is_alive()]
 
     def seal_ended(self, stream: StreamInstance) -> None:
         """Seal what has an END, on this thread; for a close, after `stop`."""
