@@ -316,7 +316,7 @@ class StreamSignals:
         return {
             WouldBlockKind.FLUSH: (self.durable, self.room),
             WouldBlockKind.HYDRATION: (self.hydration,),
-            WouldBlockKind.TAIL: (self.tail,),
+            WouldBlockKind.TAIL: (self.tail, self.durable, self.work),
             WouldBlockKind.REMOTE: (self.work,),
             WouldBlockKind.ROLLOVER: (self.work, self.room),
         }.get(kind, (self.room,))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,6 +75,15 @@ def ring_full(root: Path) -> Iterator[Blocked]:
 
 
 @contextmanager
+def ring_brimful(root: Path) -> Iterator[Blocked]:
+    """Not even an END fits into the landing ring."""
+    with ring_full(root) as (log, held):
+        for record in (bytes(100), b""):
+            until_refused(lambda r=record: log.append_nowait(r), KIND.FLUSH)
+        yield log, held
+
+
+@contextmanager
 def sync_held(root: Path) -> Iterator[Blocked]:
     """Nothing becomes durable."""
     with device_held(root, "fdatasync") as (_, log, held):
@@ -100,6 +112,76 @@ def no_segment(root: Path) -> Iterator[Blocked]:
 
 
 @contextmanager
+def tier0_full(root: Path) -> Iterator[Blocked]:
+    """An append finds no room in tier 0; the release gives back what somebody else holds."""
+    with aof2.open(root) as manager:
+        log, budget = manager.stream("a"), manager._context.tier0
+        held, guard = Held(), budget.claim(budget.room)
+        assert guard is not None
+        held.release = guard.drop  # type: ignore[method-assign]
+        try:
+            yield log, held
+        finally:
+            held.release()
+
+
+SMALL = aof2.AofManagerConfig(
+    segment=aof2.SegmentConfig(segment_bytes_max=64 * KIB),
+    tier0=aof2.Tier0Config(bytes_max=384 * KIB),
+    tier1=aof2.Tier1Config(bytes_max=128 * KIB),
+    coordinator=aof2.CoordinatorConfig(retry_delay_s=0.01),
+)
+
+
+@contextmanager
+def backlog(root: Path) -> Iterator[Blocked]:
+    """Both local tiers are full, and tier 2 takes nothing."""
+    options = {"tier2": root / "cold", "config": SMALL}
+    with command_held(root, Upload, **options) as (manager, log, held):
+        noise, settled = random.Random(7), False
+        while not settled:
+            # Compressions that are under way still make room.
+            settled = manager._coordinator.is_settled(lambda c: not isinstance(c, Upload))
+            for size in (20 * KIB, len(RECORD)):
+                append = functools.partial(log.append_nowait, noise.randbytes(size))
+                until_refused(append, KIND.TIER2_BACKLOG)
+        yield log, held
+
+
+def until_refused(append: Callable[[], object], kind: aof2.WouldBlockKind) -> None:
+    """Append until that is refused for a reason, and waits for others."""
+    for _ in range(100_000):
+        try:
+            append()
+        except aof2.WouldBlock as blocked:
+            if blocked.kind is kind:
+                return
+            blocked.wait(0.1)
+    raise AssertionError(f"{kind} never came")
+
+
+@contextmanager
+def disk_full(root: Path) -> Iterator[Blocked]:
+    """No file can be allocated."""
+    full, held = [True], Held()
+    held.release = full.clear  # type: ignore[method-assign]
+
+    def hook(operation: str, *_: object) -> int:
+        return errno.ENOSPC if full and operation == "fallocate" else 0
+
+    with aof2.open(root, config=SMALL) as manager:
+        log = manager.stream("a")
+        log.append(RECORD)
+        before = posix.set_seam_hook(hook)
+        try:
+            until_refused(lambda: log.append_nowait(RECORD), KIND.DISK_FULL)
+            yield log, held
+        finally:
+            held.release()
+            posix.set_seam_hook(before)
+
+
+@contextmanager
 def seal_held(root: Path) -> Iterator[Blocked]:
     """A seal is not acknowledged."""
     with command_held(root, Rollover) as (_, log, held):
@@ -119,6 +201,23 @@ def upload_held(root: Path) -> Iterator[Blocked]:
 def compression_held(root: Path) -> Iterator[Blocked]:
     """Background work does not settle."""
     with command_held(root, Compress) as (manager, log, held):
+        log.append(RECORD)
+        log.seal()
+        yield manager, held
+
+
+@contextmanager
+def flush_held(root: Path) -> Iterator[Blocked]:
+    """A drain waits for a sync first."""
+    with device_held(root, "fdatasync") as (manager, log, held):
+        log.append(RECORD)
+        yield manager, held
+
+
+@contextmanager
+def drain_held(root: Path) -> Iterator[Blocked]:
+    """A drain waits for tier 2."""
+    with command_held(root, Upload, tier2=root / "cold") as (manager, log, held):
         log.append(RECORD)
         log.seal()
         yield manager, held
@@ -192,18 +291,31 @@ KIND = aof2.WouldBlockKind
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 PACKED = (RECORD, np.array([1000], np.int32))
 
+APPENDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    ("Aof.append", (RECORD,)),
+    ("Aof.append_many", ([RECORD],)),
+    ("Aof.append_packed", PACKED),
+)
+NO_ROOM = (
+    (tier0_full, KIND.ADMISSION),
+    (no_segment, KIND.ROLLOVER),
+    (ring_full, KIND.FLUSH),
+    (backlog, KIND.TIER2_BACKLOG),
+    (disk_full, KIND.DISK_FULL),
+)
+
 STATES: list[tuple[str, Any, tuple[Any, ...], aof2.WouldBlockKind, type[Exception]]] = [
-    ("Aof.append", ring_full, (RECORD,), KIND.FLUSH, aof2.WaitTimeout),
-    ("Aof.append", no_segment, (RECORD,), KIND.ROLLOVER, aof2.WaitTimeout),
-    ("Aof.append_many", ring_full, ([RECORD],), KIND.FLUSH, aof2.WaitTimeout),
-    ("Aof.append_many", no_segment, ([RECORD],), KIND.ROLLOVER, aof2.WaitTimeout),
-    ("Aof.append_packed", ring_full, PACKED, KIND.FLUSH, aof2.WaitTimeout),
-    ("Aof.append_packed", no_segment, PACKED, KIND.ROLLOVER, aof2.WaitTimeout),
+    *(
+        (operation, state, arguments, kind, aof2.WaitTimeout)
+        for operation, arguments in APPENDS
+        for state, kind in NO_ROOM
+    ),
     ("Aof.flush", sync_held, (), KIND.FLUSH, aof2.NotYetDurable),
     ("Aof.wait", sync_held, (1,), KIND.FLUSH, aof2.NotYetDurable),
     ("Aof.wait", upload_held, (0, "remote"), KIND.REMOTE, aof2.NotYetDurable),
     ("Aof.trim", sync_held, (1,), KIND.FLUSH, aof2.NotYetDurable),
     ("Aof.seal", seal_held, (), KIND.ROLLOVER, aof2.WaitTimeout),
+    ("Aof.seal", ring_brimful, (), KIND.FLUSH, aof2.WaitTimeout),
     ("Aof.get", cold_get, (0,), KIND.HYDRATION, aof2.WaitTimeout),
     ("AofReader.read", tail, (), KIND.TAIL, aof2.WaitTimeout),
     ("AofReader.read", cold_read, (), KIND.HYDRATION, aof2.WaitTimeout),
@@ -212,5 +324,7 @@ STATES: list[tuple[str, Any, tuple[Any, ...], aof2.WouldBlockKind, type[Exceptio
     ("AofReader.seek", cold_read, (LONG_AGO,), KIND.HYDRATION, aof2.WaitTimeout),
     ("AofManager.stream", recovery, ("b",), KIND.HYDRATION, aof2.WaitTimeout),
     ("AofManager.drain", compression_held, (), KIND.ROLLOVER, aof2.WaitTimeout),
+    ("AofManager.drain", flush_held, (), KIND.FLUSH, aof2.WaitTimeout),
+    ("AofManager.drain", drain_held, ("remote",), KIND.REMOTE, aof2.WaitTimeout),
 ]
 """Operation, state, arguments, kind of the `WouldBlock`, error when the time is up."""

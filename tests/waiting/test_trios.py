@@ -75,16 +75,17 @@ def test_a_wait_ends_when_a_retry_succeeds(case):
     _, nowait, _ = forms(handle, operation)
     with pytest.raises(aof2.WouldBlock) as told:
         nowait(*arguments)
-    assert asyncio.run(told.value.wait_async(0)) is False
+    blocked = told.value
+    assert asyncio.run(blocked.wait_async(0)) is False
     held.release()
     for _ in range(100):
-        assert told.value.wait(20) is True
+        assert blocked.wait(20) is True
         try:
             nowait(*arguments)
             return
         except aof2.WouldBlock as again:
             # Something else is missing now, e.g. room in the ring once there is a segment.
-            told.value = again  # type: ignore[misc]
+            blocked = again
     raise AssertionError("100 waits that ended, and no success")
 
 
