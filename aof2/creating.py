@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import logging
 
@@ -10,7 +11,7 @@ from aof2._core.manifest import RecordType
 from aof2._core.snapshot import read_head
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
-from aof2.errors import CorruptionError, Tier2Unavailable
+from aof2.errors import CorruptionError, Tier2Unavailable, WaitTimeout, WouldBlockKind
 from aof2.manifest.chunks import chunk_name
 from aof2.manifest.claims import claim
 from aof2.manifest.generation import agree_on_uuid
@@ -21,10 +22,38 @@ from aof2.manifest.remembered import Remembered, write_remembered
 from aof2.manifest.restore import Chain, read_chain
 from aof2.manifest.snapshot import head_name, page_name
 from aof2.objectstore import ObjectStore
+from aof2.pool import DaemonPool
 from aof2.root import Root
 from aof2.types import StreamIdentity
 
 LOGGER = logging.getLogger("aof2.tiered")
+
+
+def check_store(store: ObjectStore, clock: Clock, until_s: float | None) -> None:
+    """Ask tier 2 whether it can be used.
+
+    Args:
+        store: It.
+        clock: For the limit.
+        until_s: Wait so long, in seconds of its monotonic time; None for ever. The request may go
+            on, it changes nothing.
+
+    Raises:
+        WaitTimeout: it has not answered in time.
+        Tier2Unavailable, Tier2Auth: it cannot be used.
+    """
+    # On a thread of its own, as nobody can leave a request that hangs.
+    pool = DaemonPool(1, "aof2-check")
+    asked = pool.submit(store.check)
+    try:
+        asked.result(None if until_s is None else max(0.0, until_s - clock.monotonic_s()))
+    except concurrent.futures.TimeoutError:
+        raise WaitTimeout(
+            f"{store.describe()} has not answered in time; nothing was opened",
+            kind=WouldBlockKind.REMOTE,
+        ) from None
+    finally:
+        pool.end(clock, 0.0)
 
 
 class Creation:

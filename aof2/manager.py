@@ -14,7 +14,7 @@ from aof2.closing import Parts, shut_down
 from aof2.config import AofManagerConfig
 from aof2.coordinator.context import Context
 from aof2.coordinator.runtime import Coordinator
-from aof2.creating import Creation
+from aof2.creating import Creation, check_store
 from aof2.draining import Draining
 from aof2.errors import (
     AofError,
@@ -69,6 +69,7 @@ class AofManager(Observing, Draining):
         clock: Clock,
         *,
         readonly: bool,
+        until_s: float | None = None,
     ) -> None:
         self._config = config
         breaker = Breaker(clock, config.coordinator.retry_delay_s)
@@ -101,7 +102,7 @@ class AofManager(Observing, Draining):
         context.tier0.on_room = self._room_freed
         try:
             if store is not None:
-                self._check_store(store)
+                self._check_store(store, until_s)
             if not readonly:
                 self._coordinator.start()
                 # Work that an earlier process left goes on without anyone asking for the stream.
@@ -112,11 +113,11 @@ class AofManager(Observing, Draining):
             raise
         LIVE.add(self)
 
-    def _check_store(self, store: ObjectStore) -> None:
+    def _check_store(self, store: ObjectStore, until_s: float | None) -> None:
         """A fresh root must reach its tier 2; one with history can take in records without it."""
         try:
-            store.check()
-        except Tier2Unavailable as error:
+            check_store(store, self._clock, until_s)
+        except (Tier2Unavailable, WaitTimeout) as error:
             if self._readonly or not self._root.stream_names():
                 raise
             LOGGER.warning(
@@ -151,19 +152,33 @@ class AofManager(Observing, Draining):
             name: `[A-Za-z0-9._-]{1,100}`, no leading dot.
             create: Make it when it does not exist (never with `readonly=True`).
             ext_id: Default 64-bit number of its records from now on.
-            timeout: Seconds to wait for other streams that are being opened. Recovery itself is not
-                cut short; it takes as long as the unsealed bytes need.
+            timeout: Seconds to wait for tier 2 where the root does not have the stream, and for
+                others that are being opened. Recovery itself is not cut short; it takes as long as
+                the unsealed bytes need.
 
         Raises:
-            WaitTimeout: others were being opened all the time.
+            WaitTimeout: it is not open yet; the opening goes on.
             InvalidStreamName, StreamNotFound: by its name.
             CorruptionError: bytes that must be there are damaged; nothing was cut.
             StorageFull: no room for its files.
         """
         self._check_open()
+        if self._asks_tier2(name, create):
+            # Nobody can leave a request that hangs, so another thread makes it.
+            fetch = self._opening(name, create, ext_id)
+            fetch.wait.block(deadline(self._clock, timeout, self._config.wait_timeout_s))
+            return fetch.result()
+        return self._stream(name, create, ext_id, timeout)
+
+    def _asks_tier2(self, name: str, create: bool) -> bool:
+        """Whether a stream is not here, so that tier 2 may have to be asked for it."""
+        asks = create and not self._readonly and self._store is not None
+        return asks and name not in self._streams and name not in self._root.stream_names()
+
+    def _stream(self, name: str, create: bool, ext_id: int, timeout: Timeout) -> Aof:
+        """Look a stream up, or open it on this thread, after whoever is opening one."""
         if name not in self._streams:
             until_s = deadline(self._clock, timeout, self._config.wait_timeout_s)
-            # Another thread may be opening one.
             left_s = -1.0 if until_s is None else max(0.0, until_s - self._clock.monotonic_s())
             if not self._lock.acquire(timeout=left_s):
                 raise WaitTimeout(
@@ -206,7 +221,7 @@ class AofManager(Observing, Draining):
 
     def _opening(self, name: str, create: bool, ext_id: int) -> Fetch[Aof]:
         """Have a stream opened on another thread; one after the other, as they share a lock."""
-        work = functools.partial(self.stream, name, create=create, ext_id=ext_id, timeout=None)
+        work = functools.partial(self._stream, name, create, ext_id, None)
         key = (name, create, ext_id)
         return self._opens.ask("open", key, work, f"stream {name!r} is being recovered")
 
@@ -239,7 +254,6 @@ class AofManager(Observing, Draining):
                 path=self.root,
             ) from error
         if self._closed:
-            # It took longer than `close` waited.
             _abandon_stream(instance)
             self._check_open()
         log = Aof(instance, self._config, self._clock, self._coordinator, self._pool, report)

@@ -11,7 +11,7 @@ from aof2.config import AofManagerConfig, Tier2Config
 from aof2.errors import ConfigError
 from aof2.manager import AofManager
 from aof2.objectstore import ObjectStore, open_store
-from aof2.waiting import Timeout, in_thread
+from aof2.waiting import Timeout, deadline, in_thread
 
 
 def _configure(
@@ -43,14 +43,15 @@ def open(
         tier2: `s3://bucket/prefix`, a directory or a `Tier2Config`; None keeps everything local.
         config: Everything else; None takes the defaults.
         readonly: Open beside a live writer; changes no data on disk.
-        timeout: Not used: nothing here waits for work of others. Recovery is not cut short, and
-            tier 2 has `tier2.request_timeout_s` for each request.
+        timeout: Seconds to wait for tier 2. A root with history opens without its answer, and goes
+            on asking. Recovery of what is here is not cut short.
         clock: Time and chance, for tests.
 
     Raises:
         ConfigError: the root or a value cannot be used.
         RootLocked: another process writes to the root.
         Tier2Unavailable, Tier2Auth: tier 2 cannot be used; nothing was left behind.
+        WaitTimeout: a fresh root, and tier 2 has not answered in time; the same.
         CorruptionError: a stream's bytes are damaged.
 
     Example:
@@ -59,8 +60,9 @@ def open(
         ...     manager.stream("orders").append(b"first")
         0
     """
-    del timeout
     chosen = _configure(tier2, config)
+    clock = Clock() if clock is None else clock
+    until_s = deadline(clock, timeout, chosen.wait_timeout_s)
     store: ObjectStore | None = None
     if chosen.tier2 is not None:
         values = dataclasses.asdict(chosen.tier2)
@@ -70,8 +72,9 @@ def open(
             os.fspath(root),
             chosen,
             store,
-            Clock() if clock is None else clock,
+            clock,
             readonly=readonly,
+            until_s=until_s,
         )
     except BaseException:
         if store is not None:

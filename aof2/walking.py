@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Set
 from aof2._core.cursor import CursorStatus, RecordCursor
 from aof2._core.record import Record
 from aof2._core.window import Window
-from aof2.errors import Closed, ForkedHandle, WouldBlockKind
+from aof2.errors import Closed, ForkedHandle, OffsetOutOfRange, WouldBlockKind
 from aof2.framecache import Ticket
 from aof2.leases import ResidentSegment
 from aof2.places import corrupt
@@ -179,12 +179,18 @@ class Walk(RecordCursor):
     def _find_segment(self, below: Tier) -> bool:
         """Enter the segment of the offset; there may be none yet at the very end."""
         self.check_stream()
-        stream = self._stream
-        if self.offset == stream.next_offset and not stream.unsealed():
+        stream, following = self._stream, self._stream.next_offset
+        if self.offset == following and all(u.ended for u in stream.unsealed()):
             stream.refresh()
             if self.offset == stream.next_offset:
                 return False
-        held = self._hold(stream.find(self.offset)[0], below)
+        try:
+            segment_id = stream.find(self.offset)[0]
+        except OffsetOutOfRange:
+            if self.offset != following:
+                raise
+            return False  # The last segment has ended in this moment.
+        held = self._hold(segment_id, below)
         # Somebody chose to come here; whoever goes on from segment to segment did not.
         stream.hydration.touched(held.segment_id, held.tier)
         self._held = self._enter(held)

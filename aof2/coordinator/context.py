@@ -86,14 +86,14 @@ class Context:
     def next_due_s(self, now_s: float) -> float | None:
         """When work is due that nothing else will tell of, in monotonic seconds; None: none is.
 
-        What was due at `now_s`, when the view was not taken yet, is planned already.
+        Asked before the view is taken: what is due already is planned by that.
         """
         limit_s = self.config.segment_age_s
         times = []
         for stream in list(self.streams.values()):
             times.append(stream.remote.next_due_s(now_s, uploads=stream.has_uploads))
             age_s = self.segment_age_s(stream)
-            # One that is over its age already is planned; its end has everything planned again.
+            # One that is over its age already gets planned; its end has everything planned again.
             young = limit_s is not None and age_s < limit_s
             if young and not all(u.ended for u in stream.unsealed()):
                 times.append(now_s + (limit_s or 0.0) - age_s)

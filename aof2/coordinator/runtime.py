@@ -215,8 +215,10 @@ class Coordinator:
             self._kicked = True
         if self._kicked:
             self._kicked = False
-            commands = planner.plan(self.context.view())
+            # Before the view: what becomes due between the two is planned already, and what is not
+            # due yet has its timer.
             self._due_s = self.context.next_due_s(now_s)
+            commands = planner.plan(self.context.view())
             if sum(self._queue.put(command, now_s) for command in commands):
                 self._wake.notify_all()
 
