@@ -110,9 +110,11 @@ class Draining:
             return False
         for stream in self._instances.values():
             if stream.to_compress or any(u.ended for u in stream.unsealed()):
+                stream.check_seals()
                 self._check_full()
                 return False
             if Upload in wanted and self._is_behind(stream):
+                stream.check_manifest()
                 return False
         return True
 

@@ -119,6 +119,9 @@ class Flushing(StreamHandle):
         if self._instance.remote_offset >= upto:
             return True
         self._check_alive()
+        self._instance.check_manifest()
+        if self._instance.sealed_end() < upto:
+            self._instance.check_seals()
         self._instance.remote.check_ours()
         return False
 
@@ -201,4 +204,5 @@ class Flushing(StreamHandle):
         if ack.acked:
             return True
         self._check_alive()
+        self._instance.check_seals()
         return ack.check()

@@ -186,7 +186,7 @@ class Observing:
 
 
 def _is_poisoned(stream: StreamInstance) -> bool:
-    return stream.writer is not None and stream.writer.poisoned
+    return stream.writer is not None and stream.stands_still
 
 
 def _replays(instances: list[StreamInstance]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from aof2.coordinator.context import RING_BYTES_MIN, Context, is_disk_full
 from aof2.coordinator.planner import who_frees
 from aof2.coordinator.runtime import Coordinator
 from aof2.coordinator.view import View
-from aof2.errors import ConfigError, DurabilityLost, StorageFull, WouldBlock, WouldBlockKind
+from aof2.errors import ConfigError, StorageFull, WouldBlock, WouldBlockKind
 from aof2.recovery import Recovered
 from aof2.tiers.hot import PAGE_BYTES
 from aof2.tiers.instance import StreamInstance
@@ -143,13 +143,7 @@ class WriterHost:
 
     def _judge(self, wanted: int) -> WouldBlockKind:
         stream, tier0 = self._stream, self._context.tier0
-        if stream.manifest.is_lost:
-            raise DurabilityLost(
-                "a sync of the manifest failed, so no segment can be sealed any more; every record "
-                "that was acknowledged is safe: look at the device, then reopen the stream",
-                stream=stream.name,
-                path=stream.directory.path,
-            )
+        stream.check_manifest()
         if stream.manifest.stalled is not None:
             return WouldBlockKind.FLUSH
         if any(is_disk_full(error) for error in list(stream.failures.values())):

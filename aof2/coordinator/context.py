@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aof2.admission import Budget, on_disk
 from aof2.clock import Clock
@@ -168,6 +168,27 @@ class Context:
         return active[0]
 
     def _stream_view(self, stream: StreamInstance, pressed: bool) -> StreamView:
+        if stream.manifest.is_lost:
+            return self._lost_view(stream)
+        view = self._view_of(stream, pressed)
+        if stream.stands_still:
+            # What is sealed goes on its way; nobody must wait for the rest of it.
+            view = replace(
+                view, aged=0, ended=(), ended_bytes=0, spare_bytes=0, ring_bytes=0, holding=None,
+                granted=False,
+            )  # fmt: skip
+        return view
+
+    def _lost_view(self, stream: StreamInstance) -> StreamView:
+        """Of a stream that can record nothing any more: nothing of it goes, nothing is to be done.
+        """
+        for segment in list(stream.hot.sizes):
+            self.tier0.order.discard(stream.name, segment)
+        for segment in list(stream.warm.sizes):
+            self.tier1.order.discard(stream.name, segment)
+        return StreamView(stream.name, blocked_since_s=stream.blocked_since_s)
+
+    def _view_of(self, stream: StreamInstance, pressed: bool) -> StreamView:
         writer = stream.writer
         wants, ring = stream.spare_needed, stream.ring_needed
         if wants and writer is not None and writer.spare_bytes >= wants:

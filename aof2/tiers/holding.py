@@ -73,7 +73,6 @@ class Holding(Residency):
         meters: Meters,
     ) -> None:
         super().__init__(identity, manifest, hot, warm, cold, remote)
-        self.writer: SegmentWriter | None = None
         self.signals = signals
         self.changed = threading.RLock()
         self.points: PointReader | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aof2._core.writer import SegmentWriter
+from aof2.errors import DurabilityLost
 from aof2.manifest.index import SegmentRow
 from aof2.manifest.log import Manifest
 from aof2.tiers.cold import ColdTier
@@ -16,6 +18,7 @@ class Residency:
     """One stream's copies, over all tiers.
 
     Attributes:
+        writer: Of its segments; None where another process writes.
         to_compress: Sealed segments without a second copy.
         to_upload: Segments with a warm and without a cold copy.
     """
@@ -35,6 +38,7 @@ class Residency:
         self.warm = warm
         self.cold = cold
         self.remote = remote
+        self.writer: SegmentWriter | None = None
         self.to_compress = Pending()
         self.to_upload = Pending()
 
@@ -42,6 +46,28 @@ class Residency:
     def name(self) -> str:
         """The stream's name."""
         return self.identity.name
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether a failed sync has stopped the stream's writer, or its manifest, for good."""
+        return self.manifest.is_lost or (self.writer is not None and self.writer.poisoned)
+
+    def check_manifest(self) -> None:
+        """Raise `DurabilityLost` when nothing can be recorded any more."""
+        if self.manifest.is_lost:
+            raise DurabilityLost(
+                "a sync of the manifest failed, so nothing can be sealed or moved any more; every "
+                "record that was acknowledged is safe: look at the device, then reopen the stream",
+                stream=self.name,
+                path=self.hot.directory.path,
+            )
+
+    def check_seals(self) -> None:
+        """Raise `DurabilityLost` when nothing will be sealed any more."""
+        self.check_manifest()
+        if self.writer is not None and self.writer.poisoned:
+            # It says what has happened; without a sync that failed it would not be asked.
+            self.writer.end_segment(nowait=True)
 
     @property
     def has_uploads(self) -> bool:
