@@ -29,19 +29,35 @@ from aof2.types import StreamIdentity
 LOGGER = logging.getLogger("aof2.tiered")
 
 
-def check_store(store: ObjectStore, clock: Clock, until_s: float | None) -> None:
+def check_store(
+    store: ObjectStore, clock: Clock, until_s: float | None, *, needed: bool
+) -> None:
     """Ask tier 2 whether it can be used.
+
+    A fresh root must reach its tier 2; one with history can take in records without it.
 
     Args:
         store: It.
         clock: For the limit.
         until_s: Wait so long, in seconds of its monotonic time; None for ever. The request may go
             on, it changes nothing.
+        needed: Raise when it cannot be reached; otherwise only say so in the log.
 
     Raises:
         WaitTimeout: it has not answered in time.
         Tier2Unavailable, Tier2Auth: it cannot be used.
     """
+    try:
+        _check_store(store, clock, until_s)
+    except (Tier2Unavailable, WaitTimeout) as error:
+        if needed:
+            raise
+        LOGGER.warning(
+            "tier 2 cannot be reached, uploads wait: %s", error, extra={"event": "tier2_away"}
+        )
+
+
+def _check_store(store: ObjectStore, clock: Clock, until_s: float | None) -> None:
     # On a thread of its own, as nobody can leave a request that hangs.
     pool = DaemonPool(1, "aof2-check")
     asked = pool.submit(store.check)

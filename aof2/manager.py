@@ -21,7 +21,6 @@ from aof2.errors import (
     Closed,
     ForkedHandle,
     StorageFull,
-    Tier2Unavailable,
     WaitTimeout,
     WouldBlockKind,
 )
@@ -102,7 +101,8 @@ class AofManager(Observing, Draining):
         context.tier0.on_room = self._room_freed
         try:
             if store is not None:
-                self._check_store(store, until_s)
+                needed = readonly or not self._root.stream_names()
+                check_store(store, clock, until_s, needed=needed)
             if not readonly:
                 self._coordinator.start()
                 # Work that an earlier process left goes on without anyone asking for the stream.
@@ -112,17 +112,6 @@ class AofManager(Observing, Draining):
             self._abandon()
             raise
         LIVE.add(self)
-
-    def _check_store(self, store: ObjectStore, until_s: float | None) -> None:
-        """A fresh root must reach its tier 2; one with history can take in records without it."""
-        try:
-            check_store(store, self._clock, until_s)
-        except (Tier2Unavailable, WaitTimeout) as error:
-            if self._readonly or not self._root.stream_names():
-                raise
-            LOGGER.warning(
-                "tier 2 cannot be reached, uploads wait: %s", error, extra={"event": "tier2_away"}
-            )
 
     @property
     def root(self) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Hashable, Set
 from aof2._core.mapping import MappedSegment
 from aof2._core.pointread import PointReader
 from aof2._core.ringview import RingView
-from aof2._core.writer import SegmentWriter
 from aof2.errors import AofError, CorruptionError, SegmentCorrupt, SegmentLost
 from aof2.framecache import FrameCache, Read, Ticket
 from aof2.leases import ResidentSegment

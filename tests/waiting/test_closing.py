@@ -186,11 +186,11 @@ def test_nothing_is_closed_under_a_request_that_hangs(tmp_path, store, caplog, h
     elif hanging == "read":
         log.wait(0, "remote", timeout=20)
         store.hangs, said = {"get"}, "1 requests of readers"
-        manager._instances["a"].nearest = lambda _: aof2.Tier.COLD  # type: ignore[method-assign]
-        for tier in (manager._instances["a"].hot, manager._instances["a"].warm):
-            for segment in list(tier.sizes):
-                tier.evict(segment)
-        manager._instances["a"].drop_open(1)
+        manager.close()
+        for path in (tmp_path / "root").glob("*/*/0*.seg*"):
+            path.unlink()
+        manager = aof2.open(tmp_path / "root", tier2="memory://slow")
+        log = manager.stream("a")
         work = in_thread(lambda: log.get(0, timeout=None))
     else:
         store.hangs, said = {"get", "head"}, "opening of a stream"
