@@ -157,14 +157,14 @@ class AofManager(Observing, Draining):
             fetch = self._opening(name, create, ext_id)
             fetch.wait.block(deadline(self._clock, timeout, self._config.wait_timeout_s))
             return fetch.result()
-        return self._stream(name, create, ext_id, timeout)
+        return self._stream_here(name, create, ext_id, timeout)
 
     def _asks_tier2(self, name: str, create: bool) -> bool:
         """Whether a stream is not here, so that tier 2 may have to be asked for it."""
         asks = create and not self._readonly and self._store is not None
         return asks and name not in self._streams and name not in self._root.stream_names()
 
-    def _stream(self, name: str, create: bool, ext_id: int, timeout: Timeout) -> Aof:
+    def _stream_here(self, name: str, create: bool, ext_id: int, timeout: Timeout) -> Aof:
         """Look a stream up, or open it on this thread, after whoever is opening one."""
         if name not in self._streams:
             until_s = deadline(self._clock, timeout, self._config.wait_timeout_s)
@@ -210,7 +210,7 @@ class AofManager(Observing, Draining):
 
     def _opening(self, name: str, create: bool, ext_id: int) -> Fetch[Aof]:
         """Have a stream opened on another thread; one after the other, as they share a lock."""
-        work = functools.partial(self._stream, name, create, ext_id, None)
+        work = functools.partial(self._stream_here, name, create, ext_id, None)
         key = (name, create, ext_id)
         return self._opens.ask("open", key, work, f"stream {name!r} is being recovered")
 
