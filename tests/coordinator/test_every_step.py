@@ -19,6 +19,7 @@ ELSEWHERE = {
     "CompressToTier2": "tests/admission, as only a full tier 1 has it planned",
     "Hydrate": "tests/hydration",
     "Fetch": "tests/hydration",
+    "SetAside": "tests/hydration",
 }
 """Commands that the program does not need, and where they are tried."""
 REQUESTS = ("put", "replace", "delete")
