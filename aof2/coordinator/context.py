@@ -12,7 +12,7 @@ from aof2.config import AofManagerConfig
 from aof2.coordinator.view import Holding, StreamView, View, Wish
 from aof2.framecache import FrameCache
 from aof2.meters import Meters
-from aof2.objectstore.breaker import Breaker
+from aof2.objectstore.breaker import Breaker, BreakerState
 from aof2.signals import Announcer
 from aof2.tiers.hot import PAGE_BYTES
 from aof2.tiers.hydration import Ask
@@ -153,7 +153,10 @@ class Context:
             evict1=tuple(self.tier1.order.first(EVICTIONS_MAX)),
             evict0_bytes=self.tier0.order.bytes,
             tier0_passing=self.tier0.passing,
+            tier1_passing=self.tier1.passing,
             tier2=any(stream.cold is not None for stream in streams),
+            uploading=self.breaker.state is BreakerState.CLOSED
+            and any(stream.remote.is_ours and stream.to_upload for stream in streams),
             disk_full=any(
                 is_disk_full(error) for s in streams for error in list(s.failures.values())
             ),

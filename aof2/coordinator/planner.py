@@ -165,12 +165,13 @@ def cannot_compress(view: View) -> str | None:
 
 
 def _compressions(view: View) -> tuple[list[Command], int, int]:
-    """Compressions that fit tier 1, the bytes of tier 0 that may go after them, and the bytes that
-    the others lack in tier 1; some of those go straight to tier 2 where they would lack it for
-    long."""
+    """Compressions that fit tier 1, the bytes of tier 0 that may go after them and after those that
+    will fit it soon, and the bytes that these lack in tier 1; some of those go straight to tier 2
+    where they would lack it for long."""
     commands: list[Command] = []
-    straight: list[tuple[Command, int]] = []
+    straight: list[Command] = []
     room1, freed, missing1 = view.tier1_max - view.tier1_used, 0, 0
+    soon1 = sum(n for _, _, n in view.evict1)
     for stream in view.streams:
         for segment, bound, hot_bytes in stream.compress:
             full = view.disk_full and stream.ours
@@ -180,15 +181,17 @@ def _compressions(view: View) -> tuple[list[Command], int, int]:
                 commands.append(Compress(stream.name, segment))
                 continue
             if stream.ours:
-                straight.append((CompressToTier2(stream.name, segment), hot_bytes))
+                straight.append(CompressToTier2(stream.name, segment))
+            if view.uploading or bound <= soon1:
+                soon1 -= bound
+                freed += hot_bytes
             if not full:
                 missing1 += bound - max(room1, 0)
                 room1 = 0
-    # A warm copy is worth waiting for, as long as nothing else waits.
-    if view.disk_full or (not view.evict1 and _missing0(view) > 0):
-        for command, hot_bytes in straight[:STRAIGHT_MAX]:
-            commands.append(command)
-            freed += hot_bytes
+    # A warm copy is worth waiting for, as long as there will be room for it and nobody waits.
+    shrinks = bool(view.evict1) or view.tier1_passing > 0
+    if view.disk_full or (not shrinks and (not view.uploading or _missing0(view) > 0)):
+        commands += straight[:STRAIGHT_MAX]
     return commands, freed, missing1
 
 

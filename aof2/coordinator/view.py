@@ -112,8 +112,9 @@ class View:
         tier1_used, tier1_max: The same of tier 1.
         evict0, evict1: Copies of each tier that may be dropped, the first first; not all of them.
         evict0_bytes: All of tier 0's together.
-        tier0_passing: Bytes of tier 0 that somebody claimed and keeps or gives back soon.
+        tier0_passing, tier1_passing: Bytes that somebody claimed and keeps or gives back soon.
         tier2: Whether there is a tier 2.
+        uploading: Tier 2 takes uploads, which tier 1 can shrink by, and there are some.
         disk_full: A command failed for want of room on the file system, and has not succeeded
             since.
     """
@@ -128,5 +129,7 @@ class View:
     evict1: tuple[EvictionCandidate, ...] = ()
     evict0_bytes: int = 0
     tier0_passing: int = 0
+    tier1_passing: int = 0
     tier2: bool = False
+    uploading: bool = False
     disk_full: bool = False

@@ -17,9 +17,9 @@ from aof2 import Tier
 from aof2._core import compressed
 from aof2._core.compressed_pack import measure, pieces
 from aof2._core.directory import Directory
-from aof2.coordinator.commands import Compress, CompressToTier2, Evict
+from aof2.coordinator.commands import Compress, CompressToTier2, Evict, Relinquish
 from aof2.coordinator.planner import plan
-from aof2.coordinator.view import StreamView, View
+from aof2.coordinator.view import Holding, StreamView, View
 from aof2.objectstore import LocalStore, MemoryStore, ObjectStore, open_store
 from aof2.tiers.passing import PassingSegment
 from aof2.tiers.warm import WarmTier
@@ -129,10 +129,27 @@ def test_only_what_tier_1_has_no_room_for_goes_straight():
     assert planned(theirs) == []
     assert planned(ours, evict1=(("b", 9, 50),)) == [Evict("b", 9, Tier.WARM)]
     assert planned(StreamView("a", compress=((2, 4, 10),), ours=True)) == [Compress("a", 2)]
-    roomy = View((ours,), 50, 100, 80, 95, 100, tier2=True)
-    assert [c for c in plan(roomy) if isinstance(c, CompressToTier2)] == []
+    assert planned(ours, tier1_passing=5) == [], "somebody gives some back soon"
+    assert planned(ours, uploading=True) == [straight, CompressToTier2("a", 2)]
+    for uploading in (True, False):
+        roomy = View((ours,), 50, 100, 80, 95, 100, tier2=True, uploading=uploading)
+        assert (straight in plan(roomy)) == (not uploading), "uploads make room in tier 1"
     assert planned(ours, disk_full=True) == [straight, CompressToTier2("a", 2)]
     assert planned(theirs, disk_full=True) == []
+
+
+def test_nobody_is_sealed_early_while_uploads_make_room():
+    """Goal: a slow tier 2 does not make segments small. Method: an append waits while tier 1 waits
+    for uploads; without uploads, and with room to be had, the idle stream is sealed."""
+    waiting = StreamView("a", spare_frame_bytes=1, spare_bytes=30, blocked_since_s=1.0)
+    busy = StreamView("b", compress=((1, 10, 60),), ours=True, holding=Holding(1, 0, 20, 20, 5))
+    view = View((waiting, busy), 95, 100, 80, 95, 100, tier2=True, uploading=True)
+    assert [c for c in plan(view) if isinstance(c, Relinquish)] == []
+    soon = dataclasses.replace(view, uploading=False, evict1=(("c", 1, 10),))
+    assert [c for c in plan(soon) if isinstance(c, Relinquish)] == []
+    idle = StreamView("b", holding=Holding(1, 0, 20, 20, 5))
+    stuck = dataclasses.replace(view, uploading=False, streams=(waiting, idle), tier1_used=0)
+    assert [c for c in plan(stuck) if isinstance(c, Relinquish)] == [Relinquish("b")]
 
 
 def test_a_full_disk_lets_copies_go_though_the_budgets_have_room():
@@ -183,15 +200,14 @@ def test_tier_1_that_cannot_shrink_is_passed_by(tmp_path, store):
     its budget; twenty segments are appended and read back."""
     records = list(random_payloads(SEED + 2, 200))
     with aof2.open(tmp_path / "r", config=CONFIG) as manager:
-        taken = manager._context.tier1.claim(CONFIG.tier1.bytes_max)
+        held = manager._context.tier1.charge(CONFIG.tier1.bytes_max)
         log = manager.stream("s")
         for record in records:
             log.append(record, timeout=30)
         manager.drain("remote", timeout=30)
         check_equal(log.reader().payloads(), records)
         assert manager.metrics().commands_done["CompressToTier2"] >= 4
-        assert taken is not None
-        taken.drop()
+        held.drop()
 
 
 @pytest.mark.parametrize("same_level", [True, False], ids=["same level", "another level"])
