@@ -117,6 +117,7 @@ class DiskWatch:
 
     Attributes:
         tiers: The most that segments, landing rings and warm files took at one time.
+        hot, warm: The most that segments and rings, and that warm files took, each by itself.
         rest: The most that manifests and small files took.
     """
 
@@ -124,22 +125,22 @@ class DiskWatch:
         self._root = root
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.tiers = self.rest = 0
+        self.tiers = self.hot = self.warm = self.rest = 0
 
     def _sample(self) -> None:
         found = list(self._look())
         # Only what is still there at the end of the walk was there at one time: while one
         # directory was looked at, files may have gone from another that was counted before.
         left = {(inode, path) for inode, path, _ in self._look()}
-        tiers = rest = 0
+        taken: Counter[str] = Counter()
         for inode, path, n in found:
             if (inode, path) not in left:
                 continue
-            if os.path.basename(os.path.dirname(path)) in ("segments", "warm"):
-                tiers += n
-            else:
-                rest += n
-        self.tiers, self.rest = max(self.tiers, tiers), max(self.rest, rest)
+            taken[os.path.basename(os.path.dirname(path))] += n
+        hot, warm = taken["segments"], taken["warm"]
+        self.hot, self.warm = max(self.hot, hot), max(self.warm, warm)
+        self.tiers = max(self.tiers, hot + warm)
+        self.rest = max(self.rest, sum(taken.values()) - hot - warm)
 
     def _look(self) -> Iterator[tuple[int, str, int]]:
         """Inode, path and bytes on disk of every file."""
