@@ -255,7 +255,7 @@ class AofManager(Observing, Draining):
     def _room_freed(self) -> None:
         """Bytes of tier 0 came back: appends that wait for some are given theirs."""
         if any(stream.blocked_since_s for stream in list(self._instances.values())):
-            self._context.room_freed()
+            self._context.look_for_room()
             self._coordinator.kick()
 
     # --- closing --------------------------------------------------------------------------------

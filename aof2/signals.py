@@ -21,9 +21,6 @@ from aof2.clock import Clock, Pauses
 from aof2.errors import ConfigError, WouldBlockKind
 
 LOGGER = logging.getLogger("aof2.tiered")
-ROOM_RECHECK_S = 0.1
-"""So often whoever waits for room asks anew what for: that nothing will ever make some is no
-change that anybody would tell of."""
 POLL_FIRST_S = 50e-6
 POLL_LAST_S = 1e-3
 
@@ -51,14 +48,8 @@ class LoopWaiters:
         error."""
         future: asyncio.Future[bool | Exception] = self._loop.create_future()
         self._waiting[future] = ready, until_s
-        recheck_s = self._signal.recheck_s
-        if until_s is not None or recheck_s is not None:
-            now_s = self._signal.now_s()
-            at_s = now_s + recheck_s if recheck_s is not None else until_s
-            if until_s is not None and at_s is not None:
-                at_s = min(at_s, until_s)
-            if at_s is not None and (self._timer is None or at_s < self._timer_at_s):
-                self._set_timer(now_s, at_s)
+        if until_s is not None and (self._timer is None or until_s < self._timer_at_s):
+            self._set_timer(self._signal.now_s(), until_s)
         return future
 
     def remove(self, future: asyncio.Future[bool | Exception]) -> bool:
@@ -108,24 +99,18 @@ class LoopWaiters:
         self._timer = self._loop.call_later(max(0.0, at_s - now_s), self._tick)
 
     def _tick(self) -> None:
-        """End the waits whose time is up, and look again where that is asked for."""
+        """End the waits whose time is up."""
         due_s = max(self._signal.now_s(), self._timer_at_s)
         self._timer = None
-        recheck_s = self._signal.recheck_s
-        if recheck_s is not None:
-            self._look()
-        following = None if recheck_s is None else due_s + recheck_s
-        waiting = False
+        following: float | None = None
         for future, (_, until_s) in self._waiting.items():
-            if future.done():
+            if future.done() or until_s is None:
                 continue
-            if until_s is not None and until_s <= due_s:
+            if until_s <= due_s:
                 future.set_result(False)
-                continue
-            waiting = True
-            if until_s is not None and (following is None or until_s < following):
+            elif following is None or until_s < following:
                 following = until_s
-        if waiting and following is not None:
+        if following is not None:
             self._set_timer(due_s, following)
 
 
@@ -136,7 +121,6 @@ class Signal:
         clock: For deadlines.
         announcer: Its thread runs the callbacks.
         arm: Called before each look: have the source tell of the next change.
-        recheck_s: Look at least so often, None only when told.
     """
 
     def __init__(
@@ -144,12 +128,9 @@ class Signal:
         clock: Clock,
         announcer: Announcer,
         arm: Callable[[], None] = lambda: None,
-        *,
-        recheck_s: float | None = None,
     ) -> None:
         self.arm = arm
         self.now_s = clock.monotonic_s
-        self.recheck_s = recheck_s
         self._announcer = announcer
         self.threads: set[threading.Event] = set()
         self._loops: dict[asyncio.AbstractEventLoop, LoopWaiters] = {}
@@ -188,8 +169,6 @@ class Signal:
                 left_s = None if until_s is None else until_s - self.now_s()
                 if left_s is not None and left_s <= 0:
                     return False
-                if self.recheck_s is not None:
-                    left_s = self.recheck_s if left_s is None else min(left_s, self.recheck_s)
                 event.wait(left_s)
         finally:
             self.threads.discard(event)
@@ -292,15 +271,15 @@ class StreamSignals:
     """
 
     def __init__(self, clock: Clock, announcer: Announcer, *, readonly: bool) -> None:
-        def signal(news: int, recheck_s: float | None = None) -> Signal:
+        def signal(news: int) -> Signal:
             if readonly:
                 return PolledSignal(clock, announcer)
             arm = functools.partial(self._arm, news)
-            return Signal(clock, announcer, arm, recheck_s=recheck_s)
+            return Signal(clock, announcer, arm)
 
         self.writer: SegmentWriter | None = None
         self._announcer = announcer
-        self.room = signal(ROOM, ROOM_RECHECK_S)
+        self.room = signal(ROOM)
         self.durable = signal(DURABLE)
         self.tail = signal(TAIL)
         self.work = (PolledSignal if readonly else Signal)(clock, announcer)

@@ -272,21 +272,26 @@ cdef class Appender(Durability):
         return frames_limit(self.log.spare.file_bytes) - FRAMES_AT
 
     cdef int _pause(
-        self, object kind, uint64_t total, int64_t began, object timeout, uint64_t seen,
-        bint *told,
+        self, object kind, int64_t began, object timeout, uint64_t seen, bint *told
     ) except -1:
-        """Wait for a change for a slice of time, or raise because the time is up."""
-        cdef int64_t waited = monotonic_ns() - began, slice_ns = WAIT_SLICE_NS
+        """Wait for a change, in slices that let signals through, or raise because the time is
+        up."""
+        cdef int64_t waited, slice_ns
         cdef double limit_s = self._limit(timeout)
-        if limit_s >= 0:
-            if waited * 1e-9 >= limit_s:
-                raise self.host.on_late(kind, total)
-            slice_ns = min(slice_ns, <int64_t> (limit_s * 1e9) - waited + 1)
-        self._tell(kind, waited, told)
-        with nogil:
-            hot_wait_change(self.log, seen, slice_ns)
-        PyErr_CheckSignals()
-        return 0
+        while True:
+            waited, slice_ns = monotonic_ns() - began, WAIT_SLICE_NS
+            if limit_s >= 0:
+                if waited * 1e-9 >= limit_s:
+                    raise WaitTimeout(
+                        f"no room for {waited * 1e-9:.1f} s, waiting for {kind.value}; nothing was "
+                        "appended, try again", kind=kind, stream=self.stream)
+                slice_ns = min(slice_ns, <int64_t> (limit_s * 1e9) - waited + 1)
+            self._tell(kind, waited, told)
+            with nogil:
+                hot_wait_change(self.log, seen, slice_ns)
+            PyErr_CheckSignals()
+            if self.log.changes != seen:
+                return 0
 
     def end_intake(self):
         """For a close: appends are refused from now on, with `Closed`, and those that wait are told

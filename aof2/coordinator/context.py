@@ -90,8 +90,12 @@ class Context:
         """
         limit_s = self.config.segment_age_s
         times = []
+        blocked = any(stream.blocked_since_s for stream in self.streams.values())
         for stream in list(self.streams.values()):
             times.append(stream.remote.next_due_s(now_s, uploads=stream.has_uploads))
+            if blocked and self._is_granted(stream):
+                held_ns = stream.granted_ns + GRANT_HELD_NS - self.clock.now_ns()
+                times.append(now_s + max(held_ns, 1) * 1e-9)
             age_s = self.segment_age_s(stream)
             # One that is over its age already gets planned; its end has everything planned again.
             young = limit_s is not None and age_s < limit_s
@@ -99,8 +103,8 @@ class Context:
                 times.append(now_s + (limit_s or 0.0) - age_s)
         return min((time_s for time_s in times if time_s is not None), default=None)
 
-    def room_freed(self) -> None:
-        """Somebody gave bytes of tier 0 back: whoever waits for some tries again."""
+    def look_for_room(self) -> None:
+        """Bytes of tier 0 went back, or none will: whoever waits for some tries again."""
         for stream in list(self.streams.values()):
             if stream.blocked_since_s and stream.writer is not None:
                 stream.writer.announce()

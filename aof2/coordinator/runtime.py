@@ -16,6 +16,7 @@ from aof2.coordinator.deaths import Deaths
 from aof2.coordinator.handlers import handle
 from aof2.coordinator.queue import ALL_LANES, CommandQueue, Entry
 from aof2.coordinator.report import tell_death, tell_done, tell_failed
+from aof2.coordinator.view import View
 from aof2.errors import CoordinatorDied, CorruptionError
 from aof2.pool import join_until
 from aof2.tiers.instance import StreamInstance
@@ -55,6 +56,7 @@ class Coordinator:
         self._died: BaseException | None = None
         self._probe: Command | None = None
         self._due_s: float | None = None
+        self._settled_view: View | None = None
         context.breaker.changed = self._breaker_changed
 
     # --- for those who have work done ------------------------------------------------------------
@@ -218,9 +220,19 @@ class Coordinator:
             # Before the view: what becomes due between the two is planned already, and what is not
             # due yet has its timer.
             self._due_s = self.context.next_due_s(now_s)
-            commands = planner.plan(self.context.view())
+            view = self.context.view()
+            commands = planner.plan(view)
             if sum(self._queue.put(command, now_s) for command in commands):
                 self._wake.notify_all()
+            if not commands and not self._queue.running:
+                self._tell_settled(view)
+
+    def _tell_settled(self, view: View) -> None:
+        """Nothing is under way that could make room: whoever waits for some has to hear of it,
+        once, as the answer may be that there never will be any."""
+        if view != self._settled_view:
+            self._settled_view = view
+            self.context.look_for_room()
 
     def _wait_s(self, now_s: float) -> float | None:
         """How long there is nothing to do: until a pause, the breaker's or a segment's time."""
