@@ -23,7 +23,7 @@ RECORD_BYTES_DEFAULT = 16 * MIB
 BATCH_BYTES_DEFAULT = 4 * MIB
 FAST_S = 0.05
 JUDGEMENT_HELD_S = 0.002
-"""So long a refused append's reason stands, unless the budgets move."""
+"""So long a refused append's reason stands, unless the budgets move or a command ends."""
 FAST_STEPS = 6
 """From the first size to the default largest: 64 times."""
 
@@ -131,7 +131,8 @@ class WriterHost:
         """
         stream, tier0, tier1 = self._stream, self._context.tier0, self._context.tier1
         now_s = self._clock.monotonic_s()
-        budgets = (wanted, tier0.used, tier0.passing, tier0.order.bytes, tier1.used)
+        turns = self._coordinator.turns
+        budgets = (wanted, turns, tier0.used, tier0.passing, tier0.order.bytes, tier1.used)
         if stream.blocked_since_s and budgets == self._judged and now_s < self._judged_until_s:
             return self._judgement
         stream.blocked_since_s = stream.blocked_since_s or now_s

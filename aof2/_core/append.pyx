@@ -272,7 +272,8 @@ cdef class Appender(Durability):
         return frames_limit(self.log.spare.file_bytes) - FRAMES_AT
 
     cdef int _pause(
-        self, object kind, int64_t began, object timeout, uint64_t seen, bint *told
+        self, object kind, uint64_t total, int64_t began, object timeout, uint64_t seen,
+        bint *told,
     ) except -1:
         """Wait for a change, in slices that let signals through, or raise because the time is
         up."""
@@ -282,9 +283,7 @@ cdef class Appender(Durability):
             waited, slice_ns = monotonic_ns() - began, WAIT_SLICE_NS
             if limit_s >= 0:
                 if waited * 1e-9 >= limit_s:
-                    raise WaitTimeout(
-                        f"no room for {waited * 1e-9:.1f} s, waiting for {kind.value}; nothing was "
-                        "appended, try again", kind=kind, stream=self.stream)
+                    raise self.host.on_late(kind, total)
                 slice_ns = min(slice_ns, <int64_t> (limit_s * 1e9) - waited + 1)
             self._tell(kind, waited, told)
             with nogil:

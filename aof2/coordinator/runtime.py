@@ -42,11 +42,14 @@ class Coordinator:
 
     Attributes:
         before: Called with each command before its handler; for tests that hold or break one.
+        turns: Grows whenever a command has ended, or when nothing more is under way: what somebody
+            was told before may not hold any more.
     """
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.before: Callable[[Command], object] = lambda command: None
+        self.turns = 0
         self._queue = CommandQueue(context.config.coordinator.queue_commands_max)
         self._wake = threading.Condition()
         self._kicked = True
@@ -232,6 +235,7 @@ class Coordinator:
         once, as the answer may be that there never will be any."""
         if view != self._settled_view:
             self._settled_view = view
+            self.turns += 1
             self.context.look_for_room()
 
     def _wait_s(self, now_s: float) -> float | None:
@@ -301,6 +305,7 @@ class Coordinator:
             self.kick()
 
     def _ended(self, command: Command) -> None:
+        self.turns += 1
         if command is self._probe:
             self._probe = None
             self.context.breaker.end_probe()
