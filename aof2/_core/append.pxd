@@ -13,6 +13,7 @@ cdef class Appender(Durability):
     cdef uint64_t batch_bytes_max
     cdef uint64_t file_room              # largest frame that any segment can hold
     cdef bint intake_ended               # the stream is being closed
+    cdef int claiming                    # appends between the claim of a ring's room and the ring
 
     cdef object _append(self, object payload, object ext_id, bint nowait, object timeout)
     cdef object _append_batch(self, Gathered batch, bint durable, bint nowait, object timeout)

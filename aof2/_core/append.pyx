@@ -248,10 +248,14 @@ cdef class Appender(Durability):
             # Another thread takes a larger ring into use; the old one must not be touched.
             pass
         elif log.header == NULL or total + 8 > log.ring_bytes:
-            kind = self._claim_ring(total)
-            if isinstance(kind, int):
-                self._make_ring(kind)
-                return None
+            self.claiming += 1
+            try:
+                kind = self._claim_ring(total)
+                if isinstance(kind, int):
+                    self._make_ring(kind)
+                    return None
+            finally:
+                self.claiming -= 1
         elif status == PUT_NO_FILE:
             if total <= self._spare_room():
                 if self._roll() == PUT_OK:

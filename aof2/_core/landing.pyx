@@ -147,6 +147,9 @@ cdef class Landing(WriterGauges):
         with nogil:
             begun = hot_begin_swap(log, True)
         if not begun:
+            if self.claiming == 0 and log.header == NULL and log.next_header == NULL:
+                # Room may be claimed for an append that gave up before it made a ring of it.
+                self.host.on_ring(0)
             return True
         # From now on puts are told to wait until the turn ends.
         log.ring_limit = 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from aof2.admission import Budget, on_disk
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig
+from aof2.coordinator.commands import Upload
 from aof2.coordinator.view import Holding, StreamView, View, Wish
 from aof2.framecache import FrameCache
 from aof2.meters import Meters
@@ -160,10 +161,16 @@ class Context:
             tier1_passing=self.tier1.passing,
             tier2=any(stream.cold is not None for stream in streams),
             uploading=self.breaker.state is BreakerState.CLOSED
-            and any(stream.remote.is_ours and stream.to_upload for stream in streams),
+            and any(self._uploads(stream) for stream in streams),
             disk_full=any(
                 is_disk_full(error) for s in streams for error in list(s.failures.values())
             ),
+        )
+
+    def _uploads(self, stream: StreamInstance) -> bool:
+        """Whether segments of a stream go to tier 2, and the newest try of one did not fail."""
+        return (
+            stream.remote.is_ours and bool(stream.to_upload) and Upload not in stream.failures
         )
 
     def _aged(self, stream: StreamInstance) -> int:

@@ -188,9 +188,9 @@ def _compressions(view: View) -> tuple[list[Command], int, int]:
             if not full:
                 missing1 += bound - max(room1, 0)
                 room1 = 0
-    # A warm copy is worth waiting for, as long as there will be room for it and nobody waits.
-    shrinks = bool(view.evict1) or view.tier1_passing > 0
-    if view.disk_full or (not shrinks and (not view.uploading or _missing0(view) > 0)):
+    # A warm copy is worth waiting for, as long as there will be room for it.
+    shrinks = bool(view.evict1) or view.tier1_passing > 0 or view.uploading
+    if view.disk_full or not shrinks:
         commands += straight[:STRAIGHT_MAX]
     return commands, freed, missing1
 
