@@ -1,6 +1,6 @@
 """How late an event loop becomes while aof2 works beside it, on the same interpreter.
 
-A task wakes every 5 ms and notes how much later than asked it ran. Meanwhile 1 GiB is appended by
+A task wakes every millisecond and notes how much later than asked it ran. Meanwhile 1 GiB is appended by
 `append_async` in a tight loop with a flush now and then, compressed and uploaded by the background,
 and read back from tier 2. Asked of the best of three runs: p99.9 at most 20 ms, never over 100 ms.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import aof2
 
-BEAT_S = 0.005
+BEAT_S = 0.001
 P999_S = 0.020
 MOST_S = 0.100
 MIB = 1 << 20
@@ -73,6 +73,11 @@ async def append_all(log: aof2.Aof, total_bytes: int, record_bytes: int) -> None
             await log.flush_async()
 
 
+def remove_local(root: Path) -> None:
+    for path in root.glob("*/*/0*.seg*"):
+        path.unlink()
+
+
 async def read_all(log: aof2.Aof, records: int) -> None:
     seen = 0
     with log.reader() as reader:
@@ -96,9 +101,8 @@ async def run(folder: Path, total_bytes: int, record_bytes: int) -> tuple[Heart,
         log = await manager.stream_async("a")
         took["append"] = await heart.during("append", append_all(log, total_bytes, record_bytes))
         took["drain"] = await heart.during("drain", manager.drain_async("remote"))
-    # What is local goes, so that every byte comes from tier 2.
-    for path in root.glob("*/*/0*.seg*"):
-        path.unlink()
+    # What is local goes, so that every byte comes from tier 2; that is none of the library's work.
+    await asyncio.to_thread(remove_local, root)
     async with await aof2.open_async(root, tier2=cold, config=config) as manager:
         log = await manager.stream_async("a")
         work = read_all(log, total_bytes // record_bytes)

@@ -78,12 +78,17 @@ cdef class Packer:
     cdef bytes next(self):
         cdef Py_ssize_t known = len(self.hashes)
         cdef bytes packed
+        cdef const char *data
+        cdef uint64_t n, crc = self.crc
         if self.info is not None:
             return None
         raw = self.sealed.next_group()
         packed = self._tables() if raw is None else self._compress(raw, known)
-        self.crc = crc64(self.crc, PyBytes_AS_STRING(packed), len(packed))
-        self.position += len(packed)
+        data, n = PyBytes_AS_STRING(packed), len(packed)
+        with nogil:
+            crc = crc64(crc, data, n)
+        self.crc = crc
+        self.position += n
         if raw is None:
             self.info = self.info._replace(bytes=self.position, crc64=self.crc)
         return packed

@@ -65,6 +65,9 @@ def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> 
     if not ended.ended:
         # It reached its age. Nothing of it is lost by a crash before or after the END.
         writer.end_segment()
+        if writer.spare_id is None and not stream.spare_needed:
+            # It is appended to now and then; the next record shall not wait for its segment.
+            stream.spare_needed = 1
     # Flush, index, footer, fdatasync, truncate, fdatasync. A crash after any of these is finished
     # by recovery, which derives the record from the footer.
     footer = writer.finish_seal(command.segment, watermark)

@@ -58,6 +58,20 @@ def test_a_stream_without_new_records_is_left_alone(tmp_path, monkeypatch):
         assert len(log.segments()) == 1
 
 
+def test_the_next_append_after_the_seal_waits_for_nothing(tmp_path, monkeypatch):
+    """Goal: a slow stream is not slower for its seals. Method: let it reach its age; once it is
+    sealed, a record is taken at once."""
+    with without_workers(monkeypatch, tmp_path, config=config(0.001)) as manager:
+        log, coordinator = manager.stream("s"), manager._coordinator
+        with pytest.raises(aof2.WouldBlock):
+            log.append_nowait(b"x")
+        coordinator.poll()
+        for n in range(3):
+            log.append_nowait(b"x")
+            until(lambda: (coordinator.kick(), coordinator.poll(), log.segments()[-1].sealed)[2])
+            assert len(log.segments()) == n + 1
+
+
 def test_the_age_counts_from_the_first_record_across_a_restart(tmp_path, monkeypatch):
     """Goal: restarts do not keep records from tier 2 for ever. Method: close and reopen with an
     active segment that is old enough by then."""
