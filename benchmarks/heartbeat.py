@@ -1,8 +1,8 @@
 """How late an event loop becomes while aof2 works beside it, on the same interpreter.
 
-A task wakes every millisecond and notes how much later than asked it ran. Meanwhile 1 GiB is appended by
-`append_async` in a tight loop with a flush now and then, compressed and uploaded by the background,
-and read back from tier 2. Asked of the best of three runs: p99.9 at most 20 ms, never over 100 ms.
+A task wakes every millisecond and notes how much later than asked it ran. Meanwhile 1 GiB is
+appended by `append_async` in a tight loop with a flush now and then, compressed and uploaded by the
+background, and read back from tier 2. Asked of the best of three runs: p99.9 at most 20 ms, never over 100 ms.
 """
 
 from __future__ import annotations
