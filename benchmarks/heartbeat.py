@@ -2,7 +2,8 @@
 
 A task wakes every millisecond and notes how much later than asked it ran. Meanwhile 1 GiB is
 appended by `append_async` in a tight loop with a flush now and then, compressed and uploaded by the
-background, and read back from tier 2. Asked of the best of three runs: p99.9 at most 20 ms, never over 100 ms.
+background, and read back from tier 2. Asked of the best of three runs: p99.9 at most 20 ms, never
+over 100 ms.
 """
 
 from __future__ import annotations
@@ -91,9 +92,7 @@ async def read_all(log: aof2.Aof, records: int) -> None:
 async def run(folder: Path, total_bytes: int, record_bytes: int) -> tuple[Heart, dict[str, float]]:
     """One run; lateness and seconds by phase."""
     heart, took = Heart(), {}
-    config = aof2.AofManagerConfig(
-        tier0=aof2.Tier0Config(bytes_max=512 * MIB), wait_timeout_s=None
-    )
+    config = aof2.AofManagerConfig(tier0=aof2.Tier0Config(bytes_max=512 * MIB), wait_timeout_s=None)
     root, cold = folder / "root", folder / "cold"
     beating = asyncio.ensure_future(heart.beat())
     await asyncio.sleep(0.5)
