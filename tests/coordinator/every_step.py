@@ -173,6 +173,7 @@ class Program:
                         self.until(log.seal_nowait)
                         self.flushed(log)
             self.settle()
+            self._visit(logs[0])
             first = logs[0].segments()[2].base_offset
             self.until(lambda: logs[0].trim_nowait(first))
             self.until(lambda: self._deleted(logs[0]))
@@ -193,6 +194,19 @@ class Program:
         """What was appended is durable from here on."""
         log.flush(timeout=20)
         self.durable[log.name] = len(self.taken[log.name])
+
+    def _visit(self, log: aof2.Aof) -> None:
+        """Read cold records more than once, so that their segments come back."""
+        for _ in range(3):
+            for info in log.segments()[:3]:
+                log.get(info.base_offset, timeout=20)
+                with log.reader(start=info.base_offset, stop=info.base_offset + 1) as reader:
+                    assert len(list(reader)) == 1
+            self.clock.step(2.0)
+            if not self.threads:
+                self.manager._coordinator.poll()
+            if self.store.steps is not None:
+                self.store.steps.end()
 
     def _deleted(self, log: aof2.Aof) -> None:
         self.manager._check_open()
