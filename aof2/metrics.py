@@ -80,6 +80,8 @@ class Metrics:
     tier_bytes_max: dict[str, int] = _by("tier", "aof_tier_budget_bytes", "gauge", "bytes")
     compress_backlog: int = _one("aof_compress_backlog_segments", "gauge", "segments")
     upload_backlog: int = _one("aof_upload_backlog_segments", "gauge", "segments")
+    hydrations_pending: int = _one("aof_hydrations_pending_segments", "gauge", "segments")
+    fetches_pending: int = _one("aof_fetches_pending_segments", "gauge", "segments")
     hydration: Histogram = _one("aof_hydration_duration_seconds", "histogram", "seconds")
     hydration_failures: int = _one("aof_hydration_failures_total", "counter", "failures")
     corruption: dict[str, int] = _by("code", "aof_corruption_total", "counter", "errors")

@@ -56,6 +56,8 @@ class Observing:
             worker_deaths=meters.worker_deaths,
             would_block=dict(meters.would_block),
             admission_wait=meters.admission.snapshot(),
+            hydrations_pending=sum(len(s.hydration.asked) for s in instances),
+            fetches_pending=sum(len(s.hydration.to_fetch) for s in instances),
             hydration=meters.hydration.snapshot(),
             hydration_failures=meters.hydration_failures,
             corruption=dict(meters.corruption),

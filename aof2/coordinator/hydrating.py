@@ -30,6 +30,10 @@ def handle_hydrate(command: Hydrate, stream: StreamInstance, ctx: Context) -> No
     """
     hydration, segment_id = stream.hydration, command.segment
     row = _wanted(stream, segment_id)
+    publication = stream.remote.publication
+    if publication is not None and publication.fenced is not None:
+        hydration.settle(segment_id, publication.fenced)
+        return
     if row is None or segment_id in stream.hot.sizes:
         hydration.drop(segment_id)
         return

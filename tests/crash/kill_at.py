@@ -41,6 +41,9 @@ STEPS = {
     "publish": (LocalStore, "put", "/manifest/"),
     "snapshot": (SnapshotKeeper, "write", ""),
     "evict": (HotTier, "evict", ""),
+    "hydrate": (HotTier, "restore", ""),
+    "set aside": (WarmTier, "set_aside", ""),
+    "fetch": (WarmTier, "fetch", ""),
     "delete": (LocalStore, "delete", "/seg/"),
     "takeover": (Publisher, "begin", ""),
     "repair": (None, "rename", ""),
@@ -112,11 +115,22 @@ def work(home: Path, *, repair: bool) -> None:
             print("local", log.next_offset, flush=True)
         manager.drain("remote")
         print("remote", log.next_offset, flush=True)
+        bring_back(log)
         log.trim(RECORDS // 2)
         # The objects below are gone once nothing is left to delete.
         stream = log._instance
         while stream.remote.deletes:
             manager.drain("remote")
+
+
+def bring_back(log: aof2.Aof) -> None:
+    """One segment becomes hot again, and the warm file of another is replaced from tier 2."""
+    stream = log._instance
+    cold = [i for i in log.segments() if i.sealed and aof2.Tier.HOT not in i.residency]
+    stream.hydration.hydrate(cold[0].segment_id).block(None)
+    damaged = cold[1].segment_id
+    stream.report_damage(damaged, aof2.Tier.WARM, aof2.ObjectCorrupt("planned"))
+    stream.signals.hydration.wait(lambda: not stream.hydration.is_pending(damaged), None)
 
 
 def told(output: str) -> int:

@@ -12,7 +12,8 @@ from unittest import mock
 
 import aof2
 from aof2 import Tier
-from aof2.objectstore import MemoryStore
+from aof2.objectstore import MemoryStore, ObjectInfo
+from aof2.objectstore.base import Contents
 
 KIB = 1 << 10
 SEGMENT_BYTES = 64 * KIB
@@ -31,14 +32,22 @@ class HeldStore(MemoryStore):
         gate: Ranged reads of segments wait until it is set.
         answer: What becomes of the bytes of a ranged read of a segment; it may raise.
         ranges: `(key, start, end)` of all of them.
+        put_gate: Uploads of segments wait until it is set.
     """
 
     def __init__(self) -> None:
         super().__init__("held")
         self.gate = threading.Event()
         self.gate.set()
+        self.put_gate = threading.Event()
+        self.put_gate.set()
         self.answer: Callable[[bytes], bytes] = lambda data: data
         self.ranges: list[tuple[str, int, int]] = []
+
+    def put(self, key: str, data: Contents, *, crc64: int) -> ObjectInfo:
+        if "/seg/" in key:
+            self.put_gate.wait(30)
+        return super().put(key, data, crc64=crc64)
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         if "/seg/" not in key:
