@@ -64,6 +64,8 @@ def handle_hydrate(command: Hydrate, stream: StreamInstance, ctx: Context) -> No
             _record(stream, RecordType.HYDRATION_STARTED, row, source_tier=int(source))
             _restore(stream, row, source, guard, ctx)
         except Exception as error:
+            # Whoever is told of it finds the bytes given back.
+            guard.drop()
             _hydration_failed(stream, row, source, error, ctx)
             return
     _record(
@@ -73,12 +75,16 @@ def handle_hydrate(command: Hydrate, stream: StreamInstance, ctx: Context) -> No
     # Whoever reads goes on with what he holds; the next one opens the hot copy.
     stream.forget(segment_id)
     hydration.settle(segment_id)
+    _tell_hydrated(stream, row, source)
+
+
+def _tell_hydrated(stream: StreamInstance, row: SegmentRow, source: Tier) -> None:
     LOGGERS[Tier.HOT].info(
         "segment %d of stream %s is hot again, from %s",
-        segment_id,
+        row.segment_id,
         stream.name,
         source.name,
-        extra={"event": "hydrated", "stream": stream.name, "segment": segment_id},
+        extra={"event": "hydrated", "stream": stream.name, "segment": row.segment_id},
     )
 
 

@@ -42,7 +42,7 @@ STEPS = {
     "snapshot": (SnapshotKeeper, "write", ""),
     "evict": (HotTier, "evict", ""),
     "hydrate": (HotTier, "restore", ""),
-    "set aside": (WarmTier, "set_aside", ""),
+    "set_aside": (WarmTier, "set_aside", ""),
     "fetch": (WarmTier, "fetch", ""),
     "delete": (LocalStore, "delete", "/seg/"),
     "takeover": (Publisher, "begin", ""),
