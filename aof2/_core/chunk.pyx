@@ -38,6 +38,7 @@ from aof2._core.posix cimport (
     sys_pwrite,
     sys_unmap,
     sys_write_check,
+    tell_store,
 )
 from aof2._core.run cimport run_add, run_free, run_init
 from aof2._core.seal cimport encode_end, footer_position, rewrite_fd, write_seal
@@ -223,6 +224,7 @@ cdef class ChunkWriter:
         mapped_store(at + 4, <uint8_t *> &header + 4, FRAME_HEADER_BYTES - 4)
         mapped_store(at + total, &zero, 8)
         store_release32(at, header.frame_bytes)
+        tell_store(at, 4)
         self.position += total
         return 0
 
@@ -299,6 +301,7 @@ cdef class ChunkWriter:
                            self.run.chain_crc)
                 mapped_store(self._map + self.position + 4, end + 4, END_BYTES - 4)
                 store_release32(self._map + self.position, END_BYTES)
+                tell_store(self._map + self.position, 4)
                 error = write_seal(
                     self._fd, uuid, self.header.file_id, self.header.salt, self.start.base_offset,
                     self.start.ext_id, &self.run, self.position, 0, False, &footer,

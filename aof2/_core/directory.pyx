@@ -9,17 +9,20 @@ import os
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport ENOENT, errno
+from libc.stdint cimport uint64_t
 
 from aof2._core.posix cimport (
     O_CREAT,
     O_EXCL,
     O_RDWR,
+    OP_CREATED,
     OP_FSYNC_DIR,
     OP_MKDIR,
     OP_OPEN,
     OP_RENAME,
     OP_RMDIR,
     check_errno,
+    seam_hook,
     sys_close,
     sys_fdatasync,
     sys_ftruncate,
@@ -162,19 +165,25 @@ cdef class Directory:
         Args:
             create: Make it when it is missing, and sync this directory.
         """
+        cdef bytes raw = os.fsencode(name)
         cdef int error
+        cdef bint made
         self._check_open()
-        if create and not self.exists(name):
-            check_errno(sys_named(OP_MKDIR, self.fd, os.fsencode(name)), "mkdir", self.join(name))
-            error = c_mkdirat(self.fd, os.fsencode(name), 0o700)
+        made = create and not self.exists(name)
+        if made:
+            check_errno(sys_named(OP_MKDIR, self.fd, raw), "mkdir", self.join(name))
+            error = c_mkdirat(self.fd, raw, 0o700)
             check_errno(errno if error else 0, "mkdir", self.join(name))
-            self.sync()
         cdef Directory child = Directory.__new__(Directory)
         child.path = self.join(name)
         check_errno(
-            sys_openat(self.fd, os.fsencode(name), O_RDONLY | O_DIRECTORY, &child.fd),
+            sys_openat(self.fd, raw, O_RDONLY | O_DIRECTORY, &child.fd),
             "open directory", child.path,
         )
+        if made:
+            if seam_hook != NULL:
+                seam_hook(OP_CREATED, child.fd, raw, <uint64_t> self.fd, NULL, 1)
+            self.sync()
         return child
 
     def names(self):
@@ -254,11 +263,17 @@ cdef class Directory:
     def rename(self, str old, str new, Directory target=None):
         """Rename an entry, within this directory or into `target`; durable only after `sync`."""
         cdef Directory into = self if target is None else target
+        cdef bytes before, after
         cdef int error
         self._check_open()
         into._check_open()
-        check_errno(sys_named(OP_RENAME, self.fd, os.fsencode(new)), "rename", self.join(old))
-        error = c_renameat(self.fd, os.fsencode(old), into.fd, os.fsencode(new))
+        before, after = os.fsencode(old), os.fsencode(new)
+        error = 0
+        if seam_hook != NULL:
+            error = seam_hook(OP_RENAME, self.fd, after, <uint64_t> into.fd, <const char *> before,
+                              len(before))
+        check_errno(max(0, error), "rename", self.join(old))
+        error = c_renameat(self.fd, before, into.fd, after)
         check_errno(errno if error else 0, "rename", self.join(old))
 
     def unlink(self, str name, *, bint missing_ok=False):

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from aof2._core.bell cimport bell_ring
-from aof2._core.posix cimport sys_close, sys_pwrite
+from aof2._core.posix cimport sys_close, sys_pwrite, tell_locked_store
 from aof2._core.ring cimport build_ring
 from aof2._core.ringview cimport unmap_ring
 from aof2._core.run cimport run_free
@@ -120,6 +120,7 @@ cdef int hot_refresh(HotLog *log, uint64_t needed) noexcept nogil:
     # Announced before any of it is overwritten, so that a reader's check after its copy sees it.
     if log.ring_limit > log.ring_bytes and log.ring_limit - log.ring_bytes > log.header.oldest:
         store_release(&log.header.oldest, log.ring_limit - log.ring_bytes)
+        tell_locked_store(&log.header.oldest, 8)
     if log.tail + needed + 8 <= log.ring_limit:
         return PUT_OK
     return PUT_RING_FULL if by_ring <= by_flush else PUT_UNFLUSHED
@@ -163,6 +164,7 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil:
             return error
         store_release(&log.written, high)
         store_release(&log.header.written, high)
+        tell_locked_store(&log.header.written, 8)
         if high >= log.started + WRITEBACK_BYTES:
             pthread_cond_broadcast(&log.flush_work)
         hot_announce(log)
@@ -265,12 +267,14 @@ cdef void hot_swap_ring(HotLog *log) noexcept nogil:
         fresh.segment_id, fresh.salt = old.segment_id, old.salt
         fresh.ring_base = old.ring_base
         old.closed = 1
+        tell_locked_store(old, sizeof(RingHeader))
     elif log.active != NULL:
         fresh.segment_id, fresh.salt = log.active.file_id, log.active.salt
         fresh.ring_base = log.active.ring_base
     fresh.next_offset, fresh.durable_offset = log.next_offset, log.durable_offset
     fresh.tail = fresh.oldest = log.tail
     fresh.written, fresh.durable = log.written, log.durable
+    tell_locked_store(fresh, sizeof(RingHeader))
     unmap_ring(old, log.ring, log.ring_bytes)
     log.header, log.ring, log.ring_bytes = fresh, log.next_ring, log.next_ring_bytes
     log.next_header = NULL
@@ -285,6 +289,7 @@ cdef void hot_swap_ring(HotLog *log) noexcept nogil:
 cdef void hot_drop_ring(HotLog *log) noexcept nogil:
     pthread_mutex_lock(&log.lock)
     log.header.closed = 1
+    tell_locked_store(log.header, sizeof(RingHeader))
     unmap_ring(log.header, log.ring, log.ring_bytes)
     unmap_ring(log.next_header, log.next_ring, log.next_ring_bytes)
     log.header = log.next_header = NULL

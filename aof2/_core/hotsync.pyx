@@ -29,7 +29,12 @@ from aof2._core.hotlog cimport (
 )
 from aof2._core.layout cimport FRAMES_AT
 from aof2._core.logfile cimport write_slot
-from aof2._core.posix cimport sys_fdatasync, sys_start_writeback, sys_write_check
+from aof2._core.posix cimport (
+    sys_fdatasync,
+    sys_start_writeback,
+    sys_write_check,
+    tell_locked_store,
+)
 
 cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)
@@ -112,6 +117,7 @@ cdef int _flush_once(HotLog *log) noexcept nogil:
         if log.header != NULL:
             store_release(&log.header.durable, tail)
             store_release(&log.header.durable_offset, offset)
+            tell_locked_store(&log.header.durable, 24)
         hot_tell(log, NEWS_DURABLE)
     hot_announce(log)
     return error

@@ -27,6 +27,10 @@ cdef enum SeamOp:
     OP_STORE
     OP_RANDOM
     OP_WRITEBACK
+    # Told after they were done, and only to hooks that do not take the GIL.
+    OP_CREATED
+    OP_MAPPED
+    OP_LOCKED_STORE
 
 # The answer of a hook: 0 = go on, > 0 = fail with that errno, < 0 = do only -answer bytes of it.
 ctypedef int (*SeamHook)(int op, int fd, const char *name, uint64_t position, const void *data,
@@ -59,7 +63,16 @@ cdef void sys_close(int fd) noexcept nogil
 # One function turns an errno into an exception: `check_errno(error, doing, path)`.
 cdef int check_errno(int error, str doing, object path) except -1
 
+# Tell the hook of a store to mapped memory that was just made; the position is its address.
+cdef inline void tell_store(const void *target, size_t n) noexcept nogil:
+    if seam_hook != NULL:
+        seam_hook(OP_STORE, -1, NULL, <uint64_t> target, target, n)
+
+# The same for a caller that holds a lock, who must not wait for the GIL.
+cdef inline void tell_locked_store(const void *target, size_t n) noexcept nogil:
+    if seam_hook != NULL:
+        seam_hook(OP_LOCKED_STORE, -1, NULL, <uint64_t> target, target, n)
+
 cdef inline void mapped_store(void *target, const void *source, size_t n) noexcept nogil:
     memcpy(target, source, n)
-    if seam_hook != NULL:
-        seam_hook(OP_STORE, -1, NULL, <uint64_t> target, source, n)
+    tell_store(target, n)

@@ -133,6 +133,8 @@ cdef object _python_hook = None
 cdef int _call_python_hook(
     int op, int fd, const char *name, uint64_t position, const void *data, size_t n
 ) noexcept nogil:
+    if op >= OP_CREATED:
+        return 0
     with gil:
         hook = _python_hook
         if hook is None:
@@ -290,6 +292,8 @@ cdef int sys_map(
     if result == MAP_FAILED:
         return errno
     address[0] = result
+    if seam_hook != NULL and writable:
+        seam_hook(OP_MAPPED, fd, NULL, position, result, n)
     return 0
 
 
@@ -328,6 +332,8 @@ cdef int sys_openat(int dirfd, const char *name, int flags, int *fd) noexcept no
     while True:
         fd[0] = c_openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0o600)
         if fd[0] >= 0:
+            if seam_hook != NULL and flags & O_CREAT:
+                seam_hook(OP_CREATED, fd[0], name, <uint64_t> dirfd, NULL, 0)
             return 0
         if errno != EINTR:
             return errno

@@ -28,10 +28,11 @@ from aof2._core.layout cimport (
     KIND_BATCH,
     KIND_RECORD,
     PAGE_BYTES,
+    RingHeader,
     pad8,
 )
 from aof2._core.logfile cimport frames_limit
-from aof2._core.posix cimport OP_STORE, seam_hook, sys_pwrite
+from aof2._core.posix cimport sys_pwrite, tell_locked_store, tell_store
 from aof2._core.run cimport run_add
 from aof2._core.seal cimport encode_end
 
@@ -85,14 +86,16 @@ cdef inline int _publish(
         return PUT_NO_MEMORY
     memcpy(at + 4, <uint8_t *> header + 4, FRAME_HEADER_BYTES - 4)
     memset(at + total, 0, 8)
-    if unlikely(seam_hook != NULL):
-        seam_hook(OP_STORE, -1, NULL, position, at, total)
+    tell_store(at, total + 8)
     store_release32(at, header.frame_bytes)
+    tell_store(at, 4)
     log.tail += total
     log.next_offset += count
     # The tail before the offset: whoever reads the offset first finds every record below it.
     store_release(&log.header.tail, log.tail)
+    tell_store(&log.header.tail, 8)
     store_release(&log.header.next_offset, log.next_offset)
+    tell_store(&log.header.next_offset, 8)
     return PUT_OK
 
 
@@ -180,8 +183,7 @@ cdef int put_end(HotLog *log, int64_t now_ns) noexcept nogil:
                load_acquire(&file.durable_position), file.run.chain_crc)
     if log.header != NULL:
         memset(at + END_BYTES, 0, 8)
-        if unlikely(seam_hook != NULL):
-            seam_hook(OP_STORE, -1, NULL, log.tail - file.ring_base, at, END_BYTES)
+        tell_store(at, END_BYTES + 8)
     elif sys_pwrite(file.fd, at, END_BYTES, log.tail - file.ring_base) != 0:
         # The ring was given back, so the frame goes where the write-out would bring it.
         return PUT_NO_RING
@@ -193,6 +195,7 @@ cdef int put_end(HotLog *log, int64_t now_ns) noexcept nogil:
     log.file_limit = 0
     if log.header != NULL:
         store_release(&log.header.tail, log.tail)
+        tell_locked_store(&log.header.tail, 8)
     else:
         log.written = log.tail
     hot_announce(log)
@@ -225,6 +228,8 @@ cdef void activate(HotLog *log, HotFile *file) noexcept nogil:
         log.header.salt = file.salt
         log.header.ring_base = file.ring_base
         store_release(&log.header.tail, log.tail)
+        tell_locked_store(log.ring + (log.tail & (log.ring_bytes - 1)), 8)
+        tell_locked_store(log.header, sizeof(RingHeader))
     if log.state == 0:
         log.file_limit = file.ring_base + frames_limit(file.file_bytes)
     file.half = file.first + (frames_limit(file.file_bytes) - FRAMES_AT) // 2

@@ -18,6 +18,7 @@ from aof2._core.posix cimport (
     sys_openat,
     sys_populate,
     sys_unlink,
+    tell_locked_store,
 )
 from aof2._core.ringview cimport map_ring, unmap_ring
 
@@ -63,4 +64,5 @@ cdef int build_ring(
     fresh.version = FORMAT_VERSION
     memcpy(fresh.stream_uuid, stream_uuid, 16)
     fresh.ring_bytes = ring_bytes
+    tell_locked_store(fresh, sizeof(RingHeader))
     return 0

@@ -45,10 +45,17 @@ from aof2._core.hotlog cimport (
 )
 from aof2._core.landing cimport Landing
 from aof2._core.hotsync cimport hot_confirm, hot_flush, hot_stop_threads
-from aof2._core.layout cimport END_BYTES, FRAMES_AT, PAGE_BYTES, START_AT, StartBlock
+from aof2._core.layout cimport (
+    END_BYTES,
+    FRAMES_AT,
+    PAGE_BYTES,
+    RingHeader,
+    START_AT,
+    StartBlock,
+)
 from aof2._core.logfile cimport LogHeader, fill_start_crc, frames_limit, read_header_fd
 from aof2._core.directory cimport Directory
-from aof2._core.posix cimport check_errno, sys_close, sys_pwrite
+from aof2._core.posix cimport check_errno, sys_close, sys_pwrite, tell_locked_store
 from aof2._core.timesource cimport TimeSource
 from aof2._core.put cimport activate, next_ring_base, put_end
 from aof2._core.run cimport run_free, run_init
@@ -348,6 +355,7 @@ cdef class SegmentWriter(Landing):
                 hot_stop_threads(log)
             if log.header != NULL and log.state == HOT_CLOSED:
                 log.header.closed = 1
+                tell_locked_store(log.header, sizeof(RingHeader))
                 self.directory.unlink(RING_NAME, missing_ok=True)
                 self.directory.unlink(TEMPORARY_NAME, missing_ok=True)
         if log.state == HOT_POISONED:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from aof2.torture import damage, nth_call, s3_faults, schedules, stateful, two_writers
+from aof2.torture import crash_states, damage, nth_call, s3_faults, schedules, stateful, two_writers
 from aof2.torture.row import Row
 
 ROWS: tuple[Row, ...] = (
+    crash_states.ROW,
     schedules.ROW,
     two_writers.ROW,
     nth_call.ROW,
