@@ -223,16 +223,29 @@ class Recovery:
         """Started segments without a footer, oldest first."""
         ring = self._hot.open_ring()
         scans: list[tuple[int, Scan]] = []
+        unstarted: list[int] = []
         for segment_id in unsealed:
             found = scan.scan(self._hot.directory, self._hot.name(segment_id), ring=ring)
             if found is None:
                 # Prepared, never started: nothing was ever in it.
-                self._hot.directory.unlink(self._hot.name(segment_id))
+                unstarted.append(segment_id)
             else:
                 scans.append((segment_id, found))
+        self._recover_started(scans, unstarted, ring)
+        for segment_id in unstarted:
+            self._hot.directory.unlink(self._hot.name(segment_id))
+
+    def _recover_started(
+        self, scans: list[tuple[int, Scan]], unstarted: list[int], ring: RingView | None
+    ) -> None:
         for at, (segment_id, found) in enumerate(scans):
-            self._check_base(segment_id, found)
             later = scans[at + 1 :]
+            if self._lost_its_start(found, later, unstarted):
+                self._check_evidence(segment_id, found, later)
+                self._found.truncated_bytes += found.begun_bytes
+                self._set_aside_from(at, scans)
+                return
+            self._check_base(segment_id, found)
             if found.whole:
                 self._finish(segment_id, found, ring)
                 continue
@@ -247,17 +260,39 @@ class Recovery:
                 self._found.next_offset = found.end_offset
                 self._hot.adopt(segment_id)
             else:
+                # The newest first, and before the cut is sealed: whenever this ends, what is left
+                # continues what is there.
+                self._set_aside_from(at + 1, scans)
                 self._cut(segment_id, found)
                 self._finish(segment_id, found, ring)
-                self._set_aside_from(at + 1, scans)
             return
+
+    def _lost_its_start(
+        self, found: Scan, later: list[tuple[int, Scan]], unstarted: list[int]
+    ) -> bool:
+        """Whether a power cut took a segment's start block, or that of the one before it, and
+        nothing shows that a flush had covered anything from there on."""
+        if found.claims_durable or any(s.claims_durable for _, s in later):
+            return False
+        return found.start is None or (
+            found.start.base_offset != self._found.next_offset
+            and found.start.previous_id in unstarted
+        )
 
     def _set_aside_from(self, at: int, scans: list[tuple[int, Scan]]) -> None:
         """Move started segments behind a cut out of the way; none of them holds a witness."""
-        for segment_id, _ in scans[at:]:
+        for segment_id, _ in reversed(scans[at:]):
             self._to_quarantine(self._hot.directory, self._hot.name(segment_id))
 
     def _check_base(self, segment_id: int, found: Scan) -> None:
+        if found.start is None:
+            raise SegmentCorrupt(
+                "the start block is damaged, but a later segment shows that it was durable",
+                stream=self._stream.name,
+                segment=segment_id,
+                path=self._hot.directory.join(self._hot.name(segment_id)),
+                offset=self._found.next_offset,
+            )
         if found.start.base_offset != self._found.next_offset:
             raise SegmentCorrupt(
                 f"the segment begins at offset {found.start.base_offset}, but the one before "

@@ -153,7 +153,7 @@ class _Repair:
         for segment_id in [n for n in facts.unsealed if n < last and n not in facts.segments]:
             name = hot_name(segment_id)
             found = scan.scan(hot, name)
-            if found is None or not found.whole:
+            if found is None or found.start is None or not found.whole:
                 self._notes.append(f"{hot.join(name)}: its frames end before its last record")
                 continue
             footer = seal.finish(hot, name, found, now_ns=self._clock.now_ns())
@@ -272,7 +272,7 @@ def _tail_end(hot: Directory, facts: Facts, after: int, end: int) -> int:
     """
     for segment_id in facts.unsealed:
         found = scan.scan(hot, hot_name(segment_id)) if segment_id > after else None
-        if found is None:
+        if found is None or found.start is None:
             continue
         if found.start.base_offset > end:
             raise hole(end, found.start.base_offset, segment_id)

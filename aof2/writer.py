@@ -269,7 +269,7 @@ def make_writer(
     if recovered.resume is not None:
         segment_id, found = recovered.resume
         writer.resume(stream.hot.name(segment_id), found)
-        if found.start.ext_id != ext_id:
+        if found.start is not None and found.start.ext_id != ext_id:
             # A segment's records share its default, so a new default begins a new segment.
             writer.end_segment()
     stream.why_no_segment = host.on_no_segment

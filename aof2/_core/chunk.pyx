@@ -141,7 +141,9 @@ cdef class ChunkWriter:
         self._slot_n = reader.slot_n
         self._slot_position = reader.slot_position
         if reader.low < reader.position:
-            rewrite_fd(self._fd, max(<uint64_t> FRAMES_AT, reader.low), reader.position, self.path)
+            # Before the first flush that is known of, the start block is unproven as well.
+            rewrite_fd(self._fd, START_AT if reader.low <= FRAMES_AT else reader.low,
+                       reader.position, self.path)
             with nogil:
                 error = sys_fdatasync(self._fd)
                 if error == 0:

@@ -36,4 +36,4 @@ cdef class ChunkReader:
     cdef int _scan(self, const uint8_t *data, uint64_t n, list found, Fold fold) except -1
     cdef int _read_on(self, list found, Fold fold) except -1
     cdef int _look_ahead(self) except -1
-    cdef int _check_footer(self) except -1
+    cdef bint _footer_agrees(self) except -1

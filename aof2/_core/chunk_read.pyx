@@ -176,7 +176,6 @@ cdef class ChunkReader:
         cdef uint8_t first[4]
         cdef size_t got = 0
         cdef Slot slot
-        cdef uint64_t position = self.position
         if self.whole:
             return 0
         if self.start is None:
@@ -189,6 +188,12 @@ cdef class ChunkReader:
         self._read_file(self.position, 4, first, &got)
         if got < 4 or first[0] | first[1] | first[2] | first[3] == 0:
             return 0
+        if self.start is None:
+            # Written before the first frame, and synced with it.
+            self.start = read_start_fd(self._fd, self.header)
+            if self.start is None:
+                # Without it nothing is believed; `state` judges whether a flush had covered it.
+                return 0
         self._size = os.fstat(self._fd).st_size
         buffer = <uint8_t *> malloc(CHUNK_BYTES_HIGHEST)
         if buffer == NULL:
@@ -198,11 +203,6 @@ cdef class ChunkReader:
             self._scan(buffer, got, found, fold)
         finally:
             free(buffer)
-        if (self.position > position or self.whole) and self.start is None:
-            self.start = read_start_fd(self._fd, self.header)
-            if self.start is None:
-                raise ManifestCorrupt("the start block is damaged, but frames follow it",
-                                      path=self.path, position=START_AT)
         return 0
 
     cdef int _look_ahead(self) except -1:
@@ -228,7 +228,7 @@ cdef class ChunkReader:
             free(buffer)
         return 0
 
-    cdef int _check_footer(self) except -1:
+    cdef bint _footer_agrees(self) except -1:
         """Compare the footer with the scan and with the bytes before it."""
         cdef size_t got = 0
         cdef uint8_t *buffer = <uint8_t *> malloc(CHUNK_BYTES_HIGHEST)
@@ -236,7 +236,7 @@ cdef class ChunkReader:
             raise MemoryError("scan buffer")
         try:
             self._read_file(0, self.footer.position, buffer, &got)
-            if not (
+            return (
                 self.whole
                 and got == self.footer.position
                 and crc64(0, buffer, got) == self.footer.footer.before_crc64
@@ -244,12 +244,9 @@ cdef class ChunkReader:
                 and self.footer.footer.record_count == self.run.records
                 and self.footer.footer.base_offset == self.start.base_offset
                 and self.footer.footer.chain_crc == self.run.chain_crc
-            ):
-                raise ManifestCorrupt("the contents do not agree with the footer",
-                                      path=self.path, position=self.position)
+            )
         finally:
             free(buffer)
-        return 0
 
     def pristine(self):
         """True when nothing was ever written behind the start block, so that it can begin (again).
@@ -287,7 +284,13 @@ cdef class ChunkReader:
             at = footer_position(self.position, self.run.entry_count)
             self.footer = read_footer_fd(self._fd, self.header, at)
         if self.footer is not None:
-            self._check_footer()
+            if not self._footer_agrees():
+                if self.whole and self._size == self.header.file_bytes:
+                    # A power cut may keep the footer and lose the index: no sync had come yet.
+                    self.footer = None
+                    return UNSEALED
+                raise ManifestCorrupt("the contents do not agree with the footer",
+                                      path=self.path, position=self.position)
             # A file that is not cut to its footer's end shows a seal that did not come to its last
             # sync: the footer may be in the cache only, and nobody else reads such a file.
             cut = self._size != self.header.file_bytes or at + sizeof(Footer) == self._size

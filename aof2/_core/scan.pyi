@@ -4,7 +4,7 @@ from aof2._core.ringview import RingView
 
 class Scan:
     header: LogHeader
-    start: StartInfo
+    start: StartInfo | None
     end_position: int
     whole: bool
     torn_end: int
@@ -25,6 +25,8 @@ class Scan:
     def claims_durable(self) -> bool: ...
     @property
     def clean(self) -> bool: ...
+    @property
+    def begun_bytes(self) -> int: ...
     def locate(self, offset: int) -> int: ...
     def locate_time(self, timestamp_ns: int) -> int: ...
     @property

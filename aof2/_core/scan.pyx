@@ -40,7 +40,7 @@ cdef class Scan:
     @property
     def end_offset(self):
         """Offset just past the last record of the valid prefix."""
-        return self.start.base_offset + self.run.records
+        return (0 if self.start is None else self.start.base_offset) + self.run.records
 
     @property
     def durable_witness(self):
@@ -56,6 +56,11 @@ cdef class Scan:
     def claims_durable(self):
         """Whether anything in this file shows that a flush happened while it was being written."""
         return self.slot_position > FRAMES_AT or self.run.durable_witness > 0
+
+    @property
+    def begun_bytes(self):
+        """Bytes that were written where frames belong, valid or not."""
+        return self.torn_end - FRAMES_AT
 
     @property
     def clean(self):
@@ -201,7 +206,7 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
 
     Returns:
         A `Scan`; None for a file that was prepared but never started (no start block, or no valid
-        frame). A file whose header is damaged raises `SegmentCorrupt` or `ManifestCorrupt`.
+        frame). Its `start` is None where the start block is lost and no flush had covered it. A file whose header is damaged raises `SegmentCorrupt` or `ManifestCorrupt`.
 
     One pass of `pread`; O(bytes written).
     """
@@ -214,23 +219,25 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
         scan.header = read_header_fd(fd, directory.join(name))
         scan.start = read_start_fd(fd, scan.header)
         scan.end_position = FRAMES_AT
-        if scan.start is None:
-            _scan_file(fd, scan, size)
-            if scan.run.records:
-                # A live writer may have started the file between the two looks.
-                scan.start = read_start_fd(fd, scan.header)
-            else:
-                return None
-            if scan.start is None:
-                raise _corrupt_class(scan)(
-                    "the start block is damaged, but frames follow it",
-                    path=scan.header.path, position=START_AT,
-                )
         read_slot(fd, scan.header.salt, &slot)
         scan.slot_n = slot.n
         scan.slot_position = slot.durable_position
         scan.slot_offset = slot.next_offset
         _scan_file(fd, scan, size)
+        if scan.start is None and (scan.records or scan.slot_n):
+            # A live writer may have started the file between the two looks.
+            scan.start = read_start_fd(fd, scan.header)
+        if scan.start is None:
+            if scan.claims_durable:
+                raise _corrupt_class(scan)(
+                    "the start block is damaged, but what follows it was durable",
+                    path=scan.header.path, position=START_AT,
+                )
+            # The first flush syncs it together with the first frames, and may not have come.
+            _find_torn_end(fd, scan, size)
+            scan.torn_end = max(scan.torn_end, scan.end_position)
+            scan.end_position = FRAMES_AT
+            return scan if scan.torn_end > FRAMES_AT else None
         if scan.status == FRAME_UNKNOWN:
             raise VersionTooNew("a frame of an unknown kind: upgrade aof2", path=scan.header.path,
                                 position=scan.end_position)

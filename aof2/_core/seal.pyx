@@ -20,6 +20,7 @@ from aof2._core.layout cimport (
     IndexEntry,
     KIND_END,
     PAGE_BYTES,
+    START_AT,
     SealedPointer,
 )
 from aof2._core.logfile cimport LogHeader, read_header_fd
@@ -260,6 +261,9 @@ def finish(Directory directory not None, str name not None, Scan scan not None, 
     try:
         size = os.fstat(fd).st_size
         low = max(<uint64_t> FRAMES_AT, scan.slot_position)
+        if low == FRAMES_AT:
+            # No flush is known of at all, so the start block may be in the page cache only, too.
+            low = START_AT
         rewrite_fd(fd, low, scan.end_position, scan.header.path)
         if scan.torn_end > scan.end_position:
             _zero_fd(fd, scan.end_position, scan.torn_end, scan.header.path)

@@ -53,7 +53,11 @@ class ReadonlyTail:
             except FileNotFoundError:
                 # The writing process removed it between the two looks.
                 return
-            if found is None or found.start.base_offset != end_offset:
+            if (
+                found is None
+                or found.start is None
+                or found.start.base_offset != end_offset
+            ):
                 return
             end_offset = found.end_offset
             self._scans[segment_id] = found

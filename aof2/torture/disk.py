@@ -195,6 +195,7 @@ class Disk:
         self.files: dict[int, FileModel] = {}
         self.names = Names({root: {}}, {root: {}})
         self._maps: list[tuple[int, int, int, int]] = []
+        self._aliases: dict[int, int] = {}
 
     @classmethod
     def load(cls, root: Path) -> Disk:
@@ -228,11 +229,14 @@ class Disk:
         other.files = {inode: file.copy() for inode, file in self.files.items()}
         other.names = self.names.copy()
         other._maps = list(self._maps)
+        other._aliases = dict(self._aliases)
         return other
 
     def apply(self, step: int, logged: Logged) -> None:
         """One step happens. A call that failed did nothing, but for a sync."""
         op, answer, inode, other, position, n, raw, data = logged
+        inode = self._known(inode, fresh=op == "created" and raw != b"LOCK")
+        other = other if op == "mapped" else self._aliases.get(other, other)
         if answer > 0:
             if op == "fdatasync" and inode in self.files:
                 self.files[inode].fail_sync()
@@ -265,6 +269,12 @@ class Disk:
             file.resize(step, max(file.size, n))
         elif op == "ftruncate":
             self._file(inode).resize(step, position)
+
+    def _known(self, inode: int, *, fresh: bool) -> int:
+        """The model's number of an inode; another one where the file system has used it before."""
+        if fresh and (inode in self.files or inode in self.names.now or inode in self._aliases):
+            self._aliases[inode] = (1 << 60) + len(self._aliases) + (len(self.files) << 20)
+        return self._aliases.get(inode, inode)
 
     def _rename(self, step: int, source: int, old: str, target: int, new: str) -> None:
         inode = self.names.now.get(source, {}).get(old)

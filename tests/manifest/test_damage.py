@@ -100,7 +100,8 @@ def test_a_flipped_byte_is_detected_or_in_the_torn_tail(tmp_path, how, least, re
         assert records < 0 or (records >= least and found == expected[records]), place
         if FRAMES_AT <= place < USED:
             assert records != 3, place
-    assert detected > 200
+    # Where no flush ever happened, a damaged start block is part of an unfinished write.
+    assert detected > (100 if how == "killed" else 200)
 
 
 @pytest.mark.parametrize("how", ["truncated", "zeroed", "scribbled"])
