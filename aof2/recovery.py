@@ -156,8 +156,9 @@ class Recovery:
             return True
         if footer is None:
             return False
-        # The crash came between the footer and the record.
+        # The crash came between the footer and the record, maybe before the footer's last sync.
         self._found.clean = False
+        seal.prove(self._hot.directory, name)
         self._record_seal(segment_id, footer)
         return True
 

@@ -130,26 +130,30 @@ seam_hook = NULL
 cdef object _python_hook = None
 
 
+cdef int _ask_python(
+    int op, int fd, const char *name, uint64_t position, const void *data, size_t n
+) noexcept with gil:
+    hook = _python_hook
+    if hook is None:
+        return 0
+    try:
+        text = None if name == NULL else os.fsdecode(<bytes> name)
+        contents = None
+        if data != NULL and op in (OP_PWRITE, OP_STORE):
+            contents = PyBytes_FromStringAndSize(<const char *> data, n)
+        answer = hook(OP_NAMES[op], fd, text, position, contents, n)
+        return 0 if answer is None else <int> answer
+    except BaseException as error:
+        # A hook that breaks must not go unnoticed, and nothing can be raised from here.
+        print(f"seam hook failed: {error!r}")
+        return EIO
+
+
 cdef int _call_python_hook(
     int op, int fd, const char *name, uint64_t position, const void *data, size_t n
 ) noexcept nogil:
-    if op >= OP_CREATED:
-        return 0
-    with gil:
-        hook = _python_hook
-        if hook is None:
-            return 0
-        try:
-            text = None if name == NULL else os.fsdecode(<bytes> name)
-            contents = None
-            if data != NULL and op in (OP_PWRITE, OP_STORE):
-                contents = PyBytes_FromStringAndSize(<const char *> data, n)
-            answer = hook(OP_NAMES[op], fd, text, position, contents, n)
-            return 0 if answer is None else <int> answer
-        except BaseException as error:
-            # A hook that breaks must not go unnoticed, and nothing can be raised from here.
-            print(f"seam hook failed: {error!r}")
-            return EIO
+    # A function of its own: whoever tells of these may hold a lock, and must not wait for the GIL.
+    return 0 if op >= OP_CREATED else _ask_python(op, fd, name, position, data, n)
 
 
 def set_seam_hook(hook):

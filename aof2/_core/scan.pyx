@@ -206,7 +206,8 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
 
     Returns:
         A `Scan`; None for a file that was prepared but never started (no start block, or no valid
-        frame). Its `start` is None where the start block is lost and no flush had covered it. A file whose header is damaged raises `SegmentCorrupt` or `ManifestCorrupt`.
+        frame). Its `start` is None where the start block is lost and no flush is known to have
+        covered it. A file whose header is damaged raises `SegmentCorrupt` or `ManifestCorrupt`.
 
     One pass of `pread`; O(bytes written).
     """

@@ -134,10 +134,9 @@ def stop():
         A list of `(op, answer, inode, other, position, n, name, data)`, in order. `op` is `mark`,
         or one of `created mapped store pwrite fdatasync fsync_dir rename unlink rmdir fallocate
         ftruncate`. `other` is the inode of the directory that a created name is in, or that a
-        renamed one goes to, whose former name is `data`; of a mapping, its position in the file. `n`
-        is 1 where a directory was created.
-        Stores and mappings have the address as their position. `MemoryError` where the log did not
-        fit.
+        renamed one goes to, whose former name is `data`; of a mapping, its position in the file.
+        `n` is 1 where a directory was created. Stores and mappings have the address as their
+        position. `MemoryError` where the log did not fit.
     """
     global _before, _on, _log, _room, _held
     cdef uint64_t at = 0

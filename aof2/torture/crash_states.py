@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,16 +54,24 @@ class Episode:
         workload: What the life does.
         seed: Decides the life and the crashes.
         work: A directory of its own.
+        mutate: Changes the log, for negative controls.
     """
 
-    def __init__(self, workload: Workload, seed: int, work: Path) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        seed: int,
+        work: Path,
+        mutate: Callable[[list[Logged]], list[Logged]] = list,
+    ) -> None:
         self.workload = workload
         self.tally = Tally(units=0)
         self._chance = random.Random(seed)
         self._work = work
         self._facts = Facts()
         work.mkdir(parents=True)
-        self.steps, self._disk, self._store = self._live(seed)
+        steps, self._disk, self._store = self._live(seed)
+        self.steps = mutate(steps)
 
     # --- the life ---------------------------------------------------------------------------------
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from aof2.torture import crash_states, damage, nth_call, s3_faults, schedules, stateful, two_writers
+from aof2.torture import (
+    controls,
+    crash_states,
+    damage,
+    kills,
+    nth_call,
+    power_cuts,
+    s3_faults,
+    schedules,
+    stateful,
+    two_writers,
+)
 from aof2.torture.row import Row
 
 ROWS: tuple[Row, ...] = (
     crash_states.ROW,
+    power_cuts.ROW,
+    kills.ROW,
     schedules.ROW,
     two_writers.ROW,
     nth_call.ROW,
     damage.ROW,
     stateful.ROW,
     s3_faults.ROW,
+    controls.ROW,
 )
 
 

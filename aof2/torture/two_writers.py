@@ -10,18 +10,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from aof2.errors import Fenced
+from aof2.manifest.claims import claim
 from aof2.manifest.publish import Publisher
+from aof2.manifest.published import read_hint
+from aof2.manifest.restore import read_chain
 from aof2.objectstore import MemoryStore, ObjectStore
 from aof2.torture.bucket_world import (
+    IDENTITY,
     KEYS,
     Between,
     Root,
     contents,
     end_of,
     filled,
+    new_nonce,
     publish_all,
     publish_snapshot,
     read_all,
+    read_covers,
     take_over,
 )
 from aof2.torture.row import Cases, Row, Setting, Tally
@@ -163,6 +169,14 @@ def orders() -> Iterator[Iterator[int]]:
     among those of the second."""
     for places in itertools.combinations(range(19), 4):
         yield iter([0 if n in places else 1 for n in range(19)])
+
+
+def read_too_early(store: ObjectStore, name: str) -> tuple[Root, Publisher, object]:
+    """A takeover that is wrong: it reads the old chain before it claims."""
+    chain = read_chain(store, IDENTITY, read_hint(store, IDENTITY), read_covers)
+    root = Root(name, [found.data for found in chain.chunks()])
+    epoch = claim(store, IDENTITY, hint=1, nonce=new_nonce(), claimed_ns=0)
+    return root, Publisher.begin(store, IDENTITY, epoch, chain.end), chain
 
 
 def random_order(seed: int) -> Iterator[int]:

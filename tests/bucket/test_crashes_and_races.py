@@ -11,11 +11,8 @@ from typing import Any
 import pytest
 
 from aof2.errors import AofError, Fenced, ManifestCorrupt
-from aof2.manifest.claims import claim
 from aof2.manifest.generation import create_stream, find_stream
 from aof2.manifest.publish import Publisher
-from aof2.manifest.published import read_hint
-from aof2.manifest.restore import read_chain
 from aof2.objectstore import MemoryStore, ObjectStore
 from aof2.torture.bucket_world import (
     IDENTITY,
@@ -29,11 +26,18 @@ from aof2.torture.bucket_world import (
     publish_all,
     publish_snapshot,
     read_all,
-    read_covers,
     reopen,
     take_over,
 )
-from aof2.torture.two_writers import EVERY, Turns, Writer, orders, play, random_order
+from aof2.torture.two_writers import (
+    EVERY,
+    Turns,
+    Writer,
+    orders,
+    play,
+    random_order,
+    read_too_early,
+)
 
 
 def open_and_publish(store: ObjectStore, root: Root, nonce: bytes | None = None) -> Publisher:
@@ -132,14 +136,6 @@ def test_two_writers_interleaved_in_every_order_end_with_one_owner():
     assert steps == 15
     played = [play(order, 1, chunks=1) for order in orders()]
     assert len(played) == EVERY
-
-
-def read_too_early(store: ObjectStore, name: str) -> tuple[Root, Publisher, object]:
-    """A takeover that reads the old chain before it claims."""
-    chain = read_chain(store, IDENTITY, read_hint(store, IDENTITY), read_covers)
-    root = Root(name, [found.data for found in chain.chunks()])
-    epoch = claim(store, IDENTITY, hint=1, nonce=new_nonce(), claimed_ns=0)
-    return root, Publisher.begin(store, IDENTITY, epoch, chain.end), chain
 
 
 @pytest.mark.parametrize("mutant", ["reads before it claims", "does not look before it confirms"])

@@ -101,7 +101,8 @@ def check_cuts(tmp_path, cuts, seed):
             refused += 1
             continue
         assert all_of(again.index) == said[again.index.applied]
-        assert again.index.applied == applied or turn % 10
+        # A record whose last store was just made is in the file, and not in the index yet.
+        assert again.index.applied in (applied, applied + 1) or turn % 10
         shorter += again.index.applied < applied
         again.close()
     return refused, shorter
