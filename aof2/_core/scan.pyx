@@ -197,6 +197,22 @@ cdef int _find_torn_end(int fd, Scan scan, uint64_t size) except -1:
     return 0
 
 
+cdef bint _lost_start(int fd, Scan scan, uint64_t size) except -1:
+    """Judge a file without a good start block: False when nothing was ever written behind it.
+
+    The first flush syncs the block together with the first frames, and may not have come.
+    """
+    if scan.claims_durable:
+        raise _corrupt_class(scan)(
+            "the start block is damaged, but what follows it was durable",
+            path=scan.header.path, position=START_AT,
+        )
+    _find_torn_end(fd, scan, size)
+    scan.torn_end = max(scan.torn_end, scan.end_position)
+    scan.end_position = FRAMES_AT
+    return scan.torn_end > FRAMES_AT
+
+
 def scan(Directory directory not None, str name not None, *, RingView ring=None):
     """Find the valid prefix of a file that was started and may not be sealed.
 
@@ -229,16 +245,7 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
             # A live writer may have started the file between the two looks.
             scan.start = read_start_fd(fd, scan.header)
         if scan.start is None:
-            if scan.claims_durable:
-                raise _corrupt_class(scan)(
-                    "the start block is damaged, but what follows it was durable",
-                    path=scan.header.path, position=START_AT,
-                )
-            # The first flush syncs it together with the first frames, and may not have come.
-            _find_torn_end(fd, scan, size)
-            scan.torn_end = max(scan.torn_end, scan.end_position)
-            scan.end_position = FRAMES_AT
-            return scan if scan.torn_end > FRAMES_AT else None
+            return scan if _lost_start(fd, scan, size) else None
         if scan.status == FRAME_UNKNOWN:
             raise VersionTooNew("a frame of an unknown kind: upgrade aof2", path=scan.header.path,
                                 position=scan.end_position)

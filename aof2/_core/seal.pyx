@@ -262,8 +262,7 @@ def finish(Directory directory not None, str name not None, Scan scan not None, 
         size = os.fstat(fd).st_size
         low = max(<uint64_t> FRAMES_AT, scan.slot_position)
         if low == FRAMES_AT:
-            # No flush is known of at all, so the start block may be in the page cache only, too.
-            low = START_AT
+            low = START_AT  # No flush is known of, so the start block is unproven, too.
         rewrite_fd(fd, low, scan.end_position, scan.header.path)
         if scan.torn_end > scan.end_position:
             _zero_fd(fd, scan.end_position, scan.torn_end, scan.header.path)
@@ -288,11 +287,10 @@ def finish(Directory directory not None, str name not None, Scan scan not None, 
 def prove(Directory directory not None, str name not None):
     """Write a sealed file again with the same bytes, and sync it.
 
-    A process that died right before its last sync may have left footer and length in the page cache
-    only, and after a failed sync the cache may lie. Nothing may count on the file before this.
+    A process that died may have left footer and length in the page cache only, and the cache may
+    lie after a failed sync. Nothing may count on the file before this.
     """
-    cdef int fd = directory.open_file(name, True)
-    cdef int error
+    cdef int error, fd = directory.open_file(name, True)
     try:
         rewrite_fd(fd, START_AT, os.fstat(fd).st_size, directory.join(name))
         with nogil:

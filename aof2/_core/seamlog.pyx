@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset, strlen
 
 from aof2._core cimport posix
 
-from aof2._core.posix import OP_NAMES
+from aof2._core.posix import OP_NAMES as _OP_NAMES
 from aof2._core.posix cimport (
     OP_CREATED,
     OP_FALLOCATE,
@@ -168,5 +168,5 @@ cdef str _name_of(uint32_t op):
     if op == OP_MARK:
         return "mark"
     return {OP_CREATED: "created", OP_MAPPED: "mapped", OP_LOCKED_STORE: "store"}.get(
-        op, OP_NAMES[op] if op < <uint32_t> len(OP_NAMES) else ""
+        op, _OP_NAMES[op] if op < <uint32_t> len(_OP_NAMES) else ""
     )
