@@ -203,7 +203,9 @@ cdef FooterInfo read_footer_fd(int fd, LogHeader header, uint64_t at):
         return None
     if raw.version > FORMAT_VERSION:
         raise VersionTooNew(f"footer version {raw.version}: upgrade aof2", path=header.path)
-    if (raw.salt != header.salt or raw.file_id != header.file_id
+    # The first two bounds keep the sums behind them from wrapping around.
+    if (raw.end_position > at or raw.index_count > at // sizeof(IndexEntry)
+            or raw.salt != header.salt or raw.file_id != header.file_id
             or footer_position(raw.end_position, raw.index_count) != at
             or raw.index_position != raw.end_position + END_BYTES
             or raw.end_offset - raw.base_offset != raw.record_count):

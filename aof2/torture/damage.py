@@ -17,6 +17,7 @@ import pickle
 import random
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -150,12 +151,14 @@ def drop_local_copies(root: Path, manager: aof2.AofManager, log: aof2.Aof) -> No
 
 
 def files_of(root: Path) -> Files:
-    """Every file below a directory."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
+    """Every file below a directory, as of a moment in which none went."""
+    while True:
+        with suppress(FileNotFoundError):
+            return {
+                str(path.relative_to(root)): path.read_bytes()
+                for path in sorted(root.rglob("*"))
+                if path.is_file()
+            }
 
 
 def objects_of(store: MemoryStore) -> Files:

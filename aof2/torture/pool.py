@@ -157,7 +157,8 @@ def _reap(child: _Child, waiting: deque[list[int]]) -> Iterator[Ended]:
     if child.begun in left:
         left.remove(child.begun)
         ended = os.waitstatus_to_exitcode(status)
-        why = f"signal {-ended} (SIGKILL: its time ran out)" if ended < 0 else f"status {ended}"
+        why = f"signal {-ended}" if ended < 0 else f"status {ended}"
+        why += " (its time ran out)" * (-ended == signal.SIGKILL)
         yield Ended(child.begun, problem=f"the process ended with {why}")
     if left:
         waiting.appendleft(left)
