@@ -1,5 +1,4 @@
-"""Sealing a log file: END, index, footer; reading footers; the pointer to the newest sealed
-segment."""
+"""Sealing a log file: END, index, footer; reading footers; the pointer to the newest one."""
 
 import os
 from typing import NamedTuple
@@ -26,13 +25,7 @@ from aof2._core.layout cimport (
 from aof2._core.logfile cimport LogHeader, read_header_fd
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport (
-    check_errno,
-    sys_close,
-    sys_fdatasync,
-    sys_ftruncate,
-    sys_pread,
-    sys_pwrite,
-    sys_write_check,
+    check_errno, sys_close, sys_fdatasync, sys_ftruncate, sys_pread, sys_pwrite, sys_write_check,
 )
 from aof2._core.run cimport Run
 from aof2._core.scan cimport Scan
