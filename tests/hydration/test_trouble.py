@@ -131,7 +131,8 @@ def test_an_object_that_is_not_what_was_stored_does_not_come_back(tmp_path, lie)
         with pytest.raises(aof2.CorruptionError):
             hydrate(log, 1)
         assert tiers(log, 1) == {Tier.COLD}
-        assert manager.bytes_used == used
+        # Others may have gone for it; what was claimed for it is given back.
+        assert all(now <= before for now, before in zip(manager.bytes_used, used, strict=True))
         assert names(log) == []
         assert manager.metrics().hydration_failures == 1
         store.answer = truth
@@ -160,7 +161,8 @@ def test_a_warm_file_that_is_missing_while_tier_2_is_down_comes_when_it_is_back(
         assert log.get(1400).payload == payload(1400)
         store.answer = truth
         until(lambda: Tier.WARM in tiers(log, 1))
-        assert manager.metrics().fetches_pending == 0
+        # The file is there a moment before its record is flushed.
+        until(lambda: manager.metrics().fetches_pending == 0)
         check_all(log)
 
 
