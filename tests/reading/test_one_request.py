@@ -167,6 +167,8 @@ def test_without_waiting_it_is_asked_once_and_there_after_the_wait(tmp_path, mon
                     call()
                 assert caught.value.kind is aof2.WouldBlockKind.HYDRATION
                 assert caught.value.wait(0) is False
+        while not store.ranges:
+            pass  # The thread that fetches has not come to the store yet.
         assert len(store.ranges) == 1
         gate.set()
         assert caught.value.wait(20) is True
