@@ -27,6 +27,7 @@ from aof2.root import Root
 from aof2.types import StreamIdentity
 
 LOGGER = logging.getLogger("aof2.tiered")
+THREAD_ENDS_S = 5.0
 
 
 def check_store(
@@ -61,15 +62,16 @@ def _check_store(store: ObjectStore, clock: Clock, until_s: float | None) -> Non
     # On a thread of its own, as nobody can leave a request that hangs.
     pool = DaemonPool(1, "aof2-check")
     asked = pool.submit(store.check)
-    try:
-        asked.result(None if until_s is None else max(0.0, until_s - clock.monotonic_s()))
-    except concurrent.futures.TimeoutError:
+    left_s = None if until_s is None else max(0.0, until_s - clock.monotonic_s())
+    if concurrent.futures.wait([asked], left_s).not_done:
+        pool.end(clock, 0.0)
         raise WaitTimeout(
             f"{store.describe()} has not answered in time; nothing was opened",
             kind=WouldBlockKind.REMOTE,
-        ) from None
-    finally:
-        pool.end(clock, 0.0)
+        )
+    # It has nothing more to do, so its thread ends now and not a moment after this call.
+    pool.end(clock, clock.monotonic_s() + THREAD_ENDS_S)
+    asked.result()
 
 
 class Creation:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from aof2._core.directory import Directory, LockFile
 from aof2.clock import Clock
 from aof2.errors import ConfigError, RootLocked, StreamNotFound
+from aof2.sealedjson import with_crc64
 from aof2.streamdir import (
     FORMAT_VERSION,
     IDENTITY_NAME,
@@ -166,7 +167,7 @@ class Root:
                 fill(manifest)
             finally:
                 manifest.close()
-            made.create(IDENTITY_NAME, json.dumps(fields, indent=1).encode())
+            made.create(IDENTITY_NAME, json.dumps(with_crc64(fields), indent=1).encode())
             made.sync()
             self.directory.rename(aside, final)
             self.directory.sync()

@@ -8,6 +8,7 @@ import re
 
 from aof2._core.directory import Directory
 from aof2.errors import FormatError, InvalidStreamName, VersionTooNew
+from aof2.sealedjson import crc64_of
 from aof2.types import StreamIdentity
 
 FORMAT_VERSION = 1
@@ -50,6 +51,8 @@ def read_identity(directory: Directory, name: str) -> StreamIdentity:
     """
     try:
         fields = json.loads(directory.read(IDENTITY_NAME, limit=65536))
+        if "crc64" in fields and fields["crc64"] != crc64_of(fields):
+            raise ValueError("its checksum does not match")
         if fields["format_version"] > FORMAT_VERSION:
             raise VersionTooNew(
                 f"the stream has format version {fields['format_version']}: upgrade aof2",
@@ -60,7 +63,7 @@ def read_identity(directory: Directory, name: str) -> StreamIdentity:
         uuid, root_id = bytes.fromhex(fields["uuid"]), bytes.fromhex(fields["root_id"])
         if len(uuid) != 16 or len(root_id) != 16:
             raise ValueError("an identifier has not 16 bytes")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(
             f"the stream's identity cannot be read ({error}): restore the file, it never changes",
             stream=name,

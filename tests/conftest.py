@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from aof2.objectstore import LocalStore, MemoryStore, ObjectStore, open_store
 
 if TYPE_CHECKING:
     from aof2.testing.seaweedfs import SeaweedFS
@@ -31,6 +34,20 @@ def seaweedfs() -> Iterator[SeaweedFS]:
 
     with SeaweedFS() as server:
         yield server
+
+
+@pytest.fixture(params=["memory", "directory", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
+    """An empty object store: each implementation in turn."""
+    made: ObjectStore
+    if request.param == "memory":
+        made = MemoryStore()
+    elif request.param == "directory":
+        made = LocalStore(tmp_path / "objects")
+    else:
+        made = open_store(**request.getfixturevalue("tier2_s3"))
+    with made:
+        yield made
 
 
 _prefixes = itertools.count(1)

@@ -33,6 +33,9 @@ from aof2._core.record cimport Record, make_record
 from aof2._core.run cimport run_find
 from aof2._core.unsealed cimport UnsealedLookup
 
+cdef extern from "atomics.h" nogil:
+    uint64_t load_acquire(const void *at)
+
 cdef enum:
     HELD_MAX = 64
     TOUCH_EVERY = 64             # so many hits are one use, for whoever decides what may go first
@@ -232,7 +235,7 @@ cdef class PointReader:
         cdef HeldSegment held
         cdef const IndexEntry *entry
         cdef const uint8_t *data
-        cdef uint64_t position = FRAMES_AT, start, end, coordinate, ordinal, limit
+        cdef uint64_t position = FRAMES_AT, start, end, coordinate, ordinal, limit, written
         if log.swapping or log.state == HOT_FORKED:
             return None
         while file != NULL and not file.base_offset <= offset < file.base_offset + file.run.records:
@@ -254,7 +257,9 @@ cdef class PointReader:
             if held is None:
                 return None
             data = held.source._data + position
-            limit = min(min(end, log.written) - file.ring_base, held.source._bytes)
+            # What was written out is read through the mapping: the other thread is through with it.
+            written = load_acquire(&log.written)
+            limit = min(min(end, written) - file.ring_base, held.source._bytes)
         if entry != NULL:
             position = _start(data - start, entry, file.run.entries + file.run.entry_count, limit,
                               ordinal)

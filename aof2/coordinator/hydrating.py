@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from aof2._core.compressed import CompressedInfo
@@ -14,9 +13,8 @@ from aof2.coordinator.planner import Fit, how_fits
 from aof2.errors import AofError, CorruptionError, HydrationFailed, VersionTooNew
 from aof2.manifest.index import SegmentRow
 from aof2.tiers.instance import StreamInstance
+from aof2.tiers.residency import LOGGERS
 from aof2.types import Tier
-
-LOGGERS = {tier: logging.getLogger(f"aof2.tier{tier.value}") for tier in Tier}
 
 
 def handle_hydrate(command: Hydrate, stream: StreamInstance, ctx: Context) -> None:

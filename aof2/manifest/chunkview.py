@@ -11,7 +11,7 @@ from aof2._core.directory import Directory
 from aof2._core.manifest import ManifestRecord, RecordType, decode
 from aof2._core.window import Window
 from aof2.errors import CorruptionError, FormatError
-from aof2.manifest.chunks import ChainPoint, chunk_name
+from aof2.manifest.chunks import chunk_name
 from aof2.types import StreamIdentity
 
 CORRUPT = "corrupt"
@@ -220,8 +220,3 @@ def _records(
             )
         )
     return records
-
-
-def chain_point(info: ChunkInfo) -> ChainPoint | None:
-    """The end of a chunk, as the next one names it; None where it cannot be told."""
-    return None if info.end is None else ChainPoint(*info.end)

@@ -18,6 +18,7 @@ from aof2.errors import ManifestCorrupt, VersionTooNew
 from aof2.manifest.bucket import EPOCH_MAX, Numbered
 from aof2.manifest.chunks import ChainPoint
 from aof2.objectstore import ObjectInfo, ObjectNotFound, ObjectStore, ObjectTooLarge
+from aof2.sealedjson import canonical, crc64_of, with_crc64
 
 NOTE_BYTES_MAX = 4096
 """Nothing longer is read; the longest note that is written has about 400 bytes."""
@@ -176,13 +177,8 @@ def put_note(store: ObjectStore, key: str, data: bytes) -> ObjectInfo:
 # --- JSON -----------------------------------------------------------------------------------------
 
 
-def _canonical(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
 def _encode(kind: str, fields: dict[str, Any]) -> bytes:
-    fields = {**fields, "kind": kind, "version": _VERSION}
-    return _canonical({**fields, "crc64": f"{crc64nvme(_canonical(fields)):016x}"})
+    return canonical(with_crc64({**fields, "kind": kind, "version": _VERSION}))
 
 
 def _point(point: ChainPoint) -> dict[str, int]:
@@ -209,12 +205,11 @@ class _Fields:
     def _checked(self, data: bytes) -> dict[str, Any]:
         try:
             values = json.loads(data.decode("ascii"))
-            if isinstance(values, dict):
-                without = {name: value for name, value in values.items() if name != "crc64"}
-                crc64 = f"{crc64nvme(_canonical(without)):016x}"
-                # Written again it must be the same bytes, so there is one form of each note.
-                if values.get("crc64") == crc64 and _canonical(values) == data:
-                    return values
+            # Written again it must be the same bytes, so there is one form of each note.
+            if isinstance(values, dict) and (
+                values.get("crc64") == crc64_of(values) and canonical(values) == data
+            ):
+                return values
         except (ValueError, RecursionError):
             pass  # Not JSON, or nested without end: refused like all the rest.
         raise self.refuse("it is not what was written there")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Set
@@ -24,12 +23,11 @@ from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
 from aof2.tiers.hydration import Hydration
 from aof2.tiers.remote import RemoteSide
-from aof2.tiers.residency import Residency
+from aof2.tiers.residency import LOGGERS, Residency
 from aof2.tiers.tail import ReadonlyTail, Unsealed
 from aof2.tiers.warm import WarmTier
 from aof2.types import StreamIdentity, Tier
 
-LOGGERS = {tier: logging.getLogger(f"aof2.tier{tier.value}") for tier in Tier}
 OPEN_SEGMENTS_MAX = 16
 """Segments that a stream keeps open for random reads, so that `get` need not open files."""
 NONE_TRIED: Set[Tier] = frozenset()

@@ -3,7 +3,6 @@ that were lost. It says what is wanted, once however many ask; the coordinator d
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,7 +20,6 @@ from aof2.tiers.visits import Visits
 from aof2.types import Tier
 from aof2.waiting import Limit, Wait
 
-LOGGERS = {tier: logging.getLogger(f"aof2.tier{tier.value}") for tier in Tier}
 ASKS_MAX = 64
 """Segments of a stream that are on their way at once because reads suggest it."""
 REFUSED_S = 10.0

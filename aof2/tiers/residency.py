@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from aof2._core.writer import SegmentWriter
 from aof2.errors import DurabilityLost
 from aof2.manifest.index import SegmentRow
@@ -12,6 +14,9 @@ from aof2.tiers.pending import Pending
 from aof2.tiers.remote import RemoteSide
 from aof2.tiers.warm import WarmTier
 from aof2.types import SegmentState, StreamIdentity, Tier
+
+LOGGERS = {tier: logging.getLogger(f"aof2.tier{tier.value}") for tier in Tier}
+"""What is told of copies in a tier."""
 
 
 class Residency:

@@ -273,7 +273,7 @@ ROW = Row(
     "negative controls: each mutant must be found",
     "mutants",
     len(MUTANTS),
-    3,
+    1,
     _begin,
     batch=1,
     case_timeout_s=600,

@@ -330,7 +330,7 @@ ROW = Row(
     "every state that a crash may leave, also during recovery",
     "states",
     300_000,
-    60,
+    14,
     _begin,
     batch=1,
     case_timeout_s=600,

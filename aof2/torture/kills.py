@@ -131,7 +131,7 @@ ROW = Row(
     "kill -9 at random instants and at every named step",
     "kills",
     10_000,
-    25,
+    18,
     _begin,
     batch=1,
 )

@@ -123,4 +123,4 @@ def _begin(setting: Setting) -> Cases:
     return Cases(case)
 
 
-ROW = Row("power-cuts", "real power cuts, ext4", "cuts", 1_000, 3, _begin, batch=1)
+ROW = Row("power-cuts", "real power cuts, ext4", "cuts", 1_000, 2, _begin, batch=1)

@@ -11,7 +11,7 @@ import pytest
 
 import aof2
 from aof2.config import KIB, MIB
-from aof2.writer import WriterHost
+from aof2.writer import JUDGEMENT_HELD_S, WriterHost
 
 CONFIG = aof2.AofManagerConfig(
     tier0=aof2.Tier0Config(bytes_max=4 * MIB), segment=aof2.SegmentConfig(segment_bytes_max=MIB)
@@ -142,3 +142,16 @@ def test_what_an_append_gave_up_on_goes_to_the_next_that_waits(tmp_path):
         assert first._instance.hot.ring_bytes == 0
         guard.drop()
         assert first.append(b"y", timeout=20) == 0
+
+
+def test_a_caller_that_tries_again_in_a_loop_does_not_have_all_looked_at_each_time(held, looks):
+    """Goal: refusals leave the workers their time. Method: refuse 500 appends, count the looks; one
+    is due every two milliseconds at most as long as the budgets stand still."""
+    _, log, guard = held
+    refused(log)
+    before, began_s = settle(looks), time.monotonic()
+    for _ in range(500):
+        refused(log)
+    assert looks[0] - before <= 2 + (time.monotonic() - began_s) / JUDGEMENT_HELD_S
+    guard.drop()
+    assert log.append(b"x", timeout=20) == 0

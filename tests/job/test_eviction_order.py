@@ -3,16 +3,19 @@ disk."""
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
 from typing import NamedTuple
 
+import pytest
 from jobhelp import KIB, FaultyStore, check_equal, random_payloads, small_config
 
 import aof2
 from aof2._core import posix
 from aof2._core.manifest import RecordType
+from aof2.tiers.warm import WarmTier
 
 SEED = 60
 
@@ -121,3 +124,41 @@ def test_a_copy_goes_only_after_the_next_one_is_on_record(tmp_path, monkeypatch)
             ), event
     assert evicted["seg"] > 5
     assert evicted["zst"] > 3
+
+
+@pytest.mark.parametrize("way", ["from the warm file", "straight"])
+def test_nothing_is_sent_before_its_key_is_on_disk(tmp_path, monkeypatch, way):
+    """Goal: a restart meets the object that an earlier attempt left, and makes no second one.
+
+    Method: log the same steps of a job of 20 segments, whose warm files can be made or not, and
+    look backwards from each request.
+    """
+    print(f"seed {SEED}")
+    steps, store = StepLog(), FaultyStore()
+    monkeypatch.setattr("aof2.opening.open_store", lambda url, **options: store)
+    store.before = lambda key: steps.mark("put", key)
+    if way == "straight":
+        monkeypatch.setattr(WarmTier, "build", no_warm_file)
+    config = small_config(aof2.Tier2Config(url="memory://steps"), 256 * KIB, 1024 * KIB)
+    posix.set_seam_hook(steps)
+    try:
+        with aof2.open(tmp_path / "r", config=config) as manager:
+            log = manager.stream("s")
+            for record in random_payloads(SEED, 20):
+                log.append(record)
+                log.seal(timeout=20)
+            manager.drain("remote", timeout=60)
+            sent = {str(info.key): info.segment_id for info in log.segments()}
+    finally:
+        posix.set_seam_hook(None)
+    puts = [(at, e.name) for at, e in enumerate(steps.events) if e.what == "put" and e.name in sent]
+    assert len(puts) == len(sent) == 20
+    for at, key in puts:
+        started = Event("UPLOAD_STARTED", "", sent[key])
+        assert steps.before(at, started, Event("fdatasync", "chunk")), key
+
+
+def no_warm_file(*_: object, **__: object) -> None:
+    """`WarmTier.build` on a full disk."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    raise aof2.CompressionFailed(f"compression failed: {full}") from full

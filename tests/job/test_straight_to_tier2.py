@@ -20,7 +20,7 @@ from aof2._core.directory import Directory
 from aof2.coordinator.commands import Compress, CompressToTier2, Evict, Relinquish
 from aof2.coordinator.planner import plan
 from aof2.coordinator.view import Holding, StreamView, View
-from aof2.objectstore import LocalStore, MemoryStore, ObjectStore, open_store
+from aof2.objectstore import LocalStore
 from aof2.tiers.passing import PassingSegment
 from aof2.tiers.warm import WarmTier
 
@@ -31,19 +31,6 @@ CONFIG = small_config(
     1024 * KIB,
     coordinator=aof2.CoordinatorConfig(retry_delay_s=0.02),
 )
-
-
-@pytest.fixture(params=["memory", "directory", "s3"])
-def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
-    made: ObjectStore
-    if request.param == "memory":
-        made = MemoryStore()
-    elif request.param == "directory":
-        made = LocalStore(tmp_path / "cold")
-    else:
-        made = open_store(**request.getfixturevalue("tier2_s3"))
-    with made:
-        yield made
 
 
 @pytest.fixture

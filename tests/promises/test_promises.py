@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import aof2
+from aof2._core.directory import Directory
+from aof2.streamdir import read_identity
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = """
@@ -122,3 +125,26 @@ def test_without_another_copy_nothing_is_evicted_and_appends_end_in_storage_full
         assert used[1] <= config.tier1.bytes_max
     with aof2.open(tmp_path / "root", config=config) as manager:
         assert list(manager.stream("a").reader().payloads()) == accepted
+
+
+def test_no_bit_of_a_streams_identity_can_change_unseen(tmp_path):
+    """Goal: promise 5 for `stream.json`: with another uuid every file would be a stranger's, and
+    the stream empty.
+
+    Method: flip each bit in turn; every open either says so or has the very same identity.
+    """
+    with aof2.open(tmp_path / "root") as manager:
+        log = manager.stream("orders")
+        log.append(b"here")
+    [path] = (tmp_path / "root").glob("orders-*/stream.json")
+    good = path.read_bytes()
+    directory = Directory(str(path.parent))
+    identity = read_identity(directory, "orders")
+    for at, bit in itertools.product(range(len(good)), range(8)):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :])
+        try:
+            assert read_identity(directory, "orders") == identity
+        except aof2.FormatError:
+            continue
+    path.write_bytes(good)
+    directory.close()

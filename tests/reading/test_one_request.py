@@ -158,17 +158,22 @@ def test_without_waiting_it_is_asked_once_and_there_after_the_wait(tmp_path, mon
     Method: get and read with the store held; again after the wait; an error comes once.
     """
     with cold_stream(tmp_path, monkeypatch, RECORDS) as (log, store):
-        gate, offset = threading.Event(), in_run(log)[0]
+        gate, arrived, offset = threading.Event(), threading.Event(), in_run(log)[0]
         reader = log.reader(start=offset)
-        store.before = lambda *_: gate.wait(30)
+
+        def hold(*_: object) -> None:
+            arrived.set()
+            gate.wait(30)
+
+        store.before = hold
         for _ in range(5):
             for call in (lambda: log.get_nowait(offset), reader.read_nowait):
                 with pytest.raises(aof2.WouldBlock) as caught:
                     call()
                 assert caught.value.kind is aof2.WouldBlockKind.HYDRATION
                 assert caught.value.wait(0) is False
-        while not store.ranges:
-            pass  # The thread that fetches has not come to the store yet.
+        # The thread that fetches may not have come to the store yet.
+        assert arrived.wait(20)
         assert len(store.ranges) == 1
         gate.set()
         assert caught.value.wait(20) is True

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from aof2._core.checksum import crc64nvme
 from aof2.errors import ConfigError, FetchFailed, UploadFailed
 from aof2.objectstore import (
-    LocalStore,
-    MemoryStore,
     ObjectInfo,
     ObjectNotFound,
     ObjectStore,
     ObjectTooLarge,
-    open_store,
 )
 from aof2.objectstore.s3 import S3Store
 
 WRITERS = 16
 MIB = 1 << 20
-
-
-@pytest.fixture(params=["memory", "directory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
-    made: ObjectStore
-    if request.param == "memory":
-        made = MemoryStore()
-    elif request.param == "directory":
-        made = LocalStore(tmp_path / "objects")
-    else:
-        made = open_store(**request.getfixturevalue("tier2_s3"))
-    with made:
-        yield made
 
 
 def put(store: ObjectStore, key: str, data: bytes) -> ObjectInfo:

@@ -5,28 +5,14 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from aof2._core.checksum import crc64nvme
 from aof2.errors import CompressionFailed, UploadFailed
-from aof2.objectstore import LocalStore, MemoryStore, ObjectStore, Source, open_store, s3_body
+from aof2.objectstore import ObjectStore, Source, open_store, s3_body
 
 MIB = 1 << 20
-
-
-@pytest.fixture(params=["memory", "directory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
-    made: ObjectStore
-    if request.param == "memory":
-        made = MemoryStore()
-    elif request.param == "directory":
-        made = LocalStore(tmp_path / "objects")
-    else:
-        made = open_store(**request.getfixturevalue("tier2_s3"))
-    with made:
-        yield made
 
 
 class Made(Source):

@@ -13,6 +13,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("aof2._core",),
     ("aof2.config", "aof2.clock", "aof2.objectstore"),
     (
+        "aof2.sealedjson",
         "aof2.streamdir",
         "aof2.manifest",
         "aof2.leases",
