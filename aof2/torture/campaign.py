@@ -226,8 +226,10 @@ def share(rows: Sequence[Row], at: int) -> float:
 def next_slice(reached: Reached, ran: int, took_s: float) -> int:
     """How many cases to run before what was reached is written down again."""
     count = int(ran * SLICE_S / max(took_s, 0.05))
-    left = (reached.full - reached.tally.units) * reached.next_case // max(1, reached.tally.units)
-    return max(1, min(count, 10 * ran, left + 1))
+    # Rounded up, so that the last slice reaches the full count, and no case too many is run.
+    missing = reached.full - reached.tally.units
+    left = -(-missing * reached.next_case // max(1, reached.tally.units))
+    return max(1, min(count, 10 * ran, left))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from aof2.torture.facts import tell
 
 KIB = 1 << 10
 ROUNDS_MAX = 50
+FLUSH_S = 5.0
 _names = itertools.count()
 
 Objects = dict[str, tuple[bytes, int]]
@@ -166,8 +167,11 @@ class Life:
             try:
                 action()
                 return
-            except aof2.WouldBlock:
+            except aof2.WouldBlock as blocked:
                 self._work()
+                # Write-out has a thread of its own, which a loaded machine may not have run yet.
+                if blocked.kind is aof2.WouldBlockKind.FLUSH:
+                    blocked.wait(FLUSH_S)
         action()
 
     def _next(self, count: int) -> list[bytes]:
