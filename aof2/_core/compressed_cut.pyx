@@ -157,7 +157,9 @@ cdef class SealedSource:
         self.walk.max_timestamp_ns = INT64_MIN
 
     def __dealloc__(self):
-        sys_close(self._fd)
+        # Of a file without a name this gives the pages back, which takes milliseconds.
+        with nogil:
+            sys_close(self._fd)
 
     cdef int corrupt(self, str what, uint64_t position) except -1:
         raise SegmentCorrupt(what, path=self.path, position=position)

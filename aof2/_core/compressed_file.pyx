@@ -59,7 +59,9 @@ cdef class _FileRanges:
         self._fd = -1
 
     def __dealloc__(self):
-        sys_close(self._fd)
+        # Of a file without a name this gives the pages back, which takes milliseconds.
+        with nogil:
+            sys_close(self._fd)
 
     def __call__(self, uint64_t start, uint64_t end):
         return read_range(self._fd, self._path, start, end)

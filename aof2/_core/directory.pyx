@@ -264,6 +264,8 @@ cdef class Directory:
         """Rename an entry, within this directory or into `target`; durable only after `sync`."""
         cdef Directory into = self if target is None else target
         cdef bytes before, after
+        cdef const char *source
+        cdef const char *destination
         cdef int error
         self._check_open()
         into._check_open()
@@ -273,14 +275,20 @@ cdef class Directory:
             error = seam_hook(OP_RENAME, self.fd, after, <uint64_t> into.fd, <const char *> before,
                               len(before))
         check_errno(max(0, error), "rename", self.join(old))
-        error = c_renameat(self.fd, before, into.fd, after)
-        check_errno(errno if error else 0, "rename", self.join(old))
+        source, destination = before, after
+        with nogil:
+            error = errno if c_renameat(self.fd, source, into.fd, destination) else 0
+        check_errno(error, "rename", self.join(old))
 
     def unlink(self, str name, *, bint missing_ok=False):
         """Remove a file's name."""
+        cdef bytes raw = os.fsencode(name)
+        cdef const char *entry = raw
         cdef int error
         self._check_open()
-        error = sys_unlink(self.fd, os.fsencode(name))
+        # The system gives back the pages of a large file here, which takes milliseconds.
+        with nogil:
+            error = sys_unlink(self.fd, entry)
         if not (missing_ok and error == ENOENT):
             check_errno(error, "unlink", self.join(name))
 

@@ -34,7 +34,9 @@ cdef class FileMap:
 
     def __dealloc__(self):
         if self._address != NULL:
-            sys_unmap(self._address, self._bytes)
+            # Of a file without a name this gives the pages back, which takes milliseconds.
+            with nogil:
+                sys_unmap(self._address, self._bytes)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self._address, <Py_ssize_t> self._bytes, 1, flags)

@@ -67,7 +67,9 @@ cdef class MappedSegment:
 
     def __dealloc__(self):
         if self._data != NULL:
-            sys_unmap(<void *> self._data, self._bytes)
+            # Of a file without a name this gives the pages back, which takes milliseconds.
+            with nogil:
+                sys_unmap(<void *> self._data, self._bytes)
 
     def __repr__(self):
         return f"MappedSegment({self.path!r}, sealed={self.footer is not None})"
