@@ -29,7 +29,7 @@ cdef struct FrameView:
     const uint8_t *ext_ids       # BATCH: count u64, or NULL
 
 # Check the frame at `at`; `expected_ordinal` < 0 takes any. Fills `view` only for FRAME_OK; for
-# FRAME_SHORT, `view.total_bytes` says how many bytes it would need (0: not even known yet).
+# FRAME_SHORT, `view.total_bytes` says how many bytes are needed: a header, or what the header says.
 cdef int check_frame(const uint8_t *at, uint64_t available, uint64_t position, uint64_t salt,
                      int64_t expected_ordinal, FrameView *view) noexcept nogil
 

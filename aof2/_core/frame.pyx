@@ -95,6 +95,8 @@ cdef int check_frame(
             memcpy(&header, at, 4)
             if header.frame_bytes == 0:
                 return FRAME_EMPTY
+        # A window may end inside a header: whoever brings the next one has to bring more.
+        view.total_bytes = FRAME_HEADER_BYTES
         return FRAME_SHORT
     memcpy(&header, at, FRAME_HEADER_BYTES)
     if header.frame_bytes == 0:
