@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aof2.config_values import convert, section
 from aof2.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -132,8 +132,15 @@ class FlushConfig:
     ring_bytes: int | None = None
     """Size of the landing ring, a power of two from 64 KiB; None: by pace, 1 to 8 MiB, and never
     more than an eighth of tier 0. Records larger than half of it make it grow."""
-    interval_s: float = 0.05
-    """A record is durable at the latest about so many seconds after its append."""
+    interval_s: float | None = 0.05
+    """A record is durable at the latest about so many seconds after its append, 0 to 3600; 0 syncs
+    without a pause. None: not by time."""
+    bytes: int | None = 8 * MIB
+    """So many bytes that are not durable are synced without waiting for the interval, 4 KiB or
+    more. None: not by size. With neither, only calls that ask for it flush."""
+    strict: bool = False
+    """Before a flush counts, a second sync states its end in the segment itself. Damage to the very
+    last flush then is an error and not cut as unfinished; a durable append takes twice as long."""
     confirm_interval_s: float = 1.0
     """After so many idle seconds the durable position is stated in the segment itself, which lets a
     later recovery tell damage from an unfinished write."""
@@ -147,8 +154,12 @@ class FlushConfig:
             f"flush.ring_bytes is {ring}: a power of two from 64 KiB, or None",
         )
         _require(
-            0.001 <= self.interval_s <= 3600,
-            f"flush.interval_s is {self.interval_s}, it must lie in 0.001 to 3600",
+            self.interval_s is None or 0 <= self.interval_s <= 3600,
+            f"flush.interval_s is {self.interval_s}, it must lie in 0 to 3600, or be None",
+        )
+        _require(
+            self.bytes is None or self.bytes >= 4 * KIB,
+            f"flush.bytes is {self.bytes}: 4 KiB or more, or None",
         )
         _require(self.confirm_interval_s > 0, "flush.confirm_interval_s must be above 0")
         _require(self.unflushed_bytes_max >= MIB, "flush.unflushed_bytes_max must be 1 MiB or more")
@@ -308,11 +319,11 @@ class AofManagerConfig:
         }
         for name, value in values.items():
             if name == "wait_timeout_s":
-                sections[name] = _convert(name, "float | None", value)
+                sections[name] = convert(name, "float | None", value)
             elif name not in types or not isinstance(value, Mapping):
                 raise ConfigError(f"unknown configuration table {name!r}: {', '.join(types)}")
             else:
-                sections[name] = _section(types[name], name, value)
+                sections[name] = section(types[name], name, value)
         return cls(**sections)
 
     @classmethod
@@ -348,46 +359,3 @@ class AofManagerConfig:
             elif key == "wait_timeout_s":
                 values[key] = text
         return cls.from_mapping(values)
-
-
-def _section(cls: Any, name: str, values: Mapping[str, Any]) -> Any:
-    """One table of the configuration, with text values turned into the fields' types."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    chosen: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise ConfigError(f"unknown field {name}.{key}: {', '.join(fields)}")
-        chosen[key] = _convert(f"{name}.{key}", str(fields[key].type), value)
-    try:
-        return cls(**chosen)
-    except TypeError as error:
-        raise ConfigError(f"table {name}: {error}") from error
-
-
-def _convert(where: str, wanted: str, value: Any) -> Any:
-    if "None" in wanted and (value is None or str(value).lower() == "none"):
-        return None
-    try:
-        if wanted.startswith("int"):
-            return int(value)
-        if wanted.startswith("float"):
-            return float(value)
-        if wanted.startswith("bool"):
-            return _flag(value)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where} is {value!r}, {_KINDS[wanted.split()[0]]} is needed") from error
-    if not isinstance(value, str):
-        raise ConfigError(f"{where} is {value!r}, a text is needed")
-    return value
-
-
-_KINDS = {"int": "a number", "float": "a number", "bool": "true or false"}
-_FLAGS = {"true": True, "1": True, "yes": True, "on": True}
-_FLAGS |= {"false": False, "0": False, "no": False, "off": False}
-
-
-def _flag(value: Any) -> bool:
-    """A flag from a file or a variable; `ValueError` for what is none."""
-    if str(value).lower() not in _FLAGS:
-        raise ValueError(value)
-    return _FLAGS[str(value).lower()]

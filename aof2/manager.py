@@ -12,7 +12,7 @@ from aof2.attach import attach
 from aof2.clock import Clock
 from aof2.closing import Parts, shut_down
 from aof2.config import AofManagerConfig
-from aof2.coordinator.context import Context
+from aof2.coordinator.context import Context, is_disk_full
 from aof2.coordinator.runtime import Coordinator
 from aof2.creating import Creation, check_store
 from aof2.draining import Draining
@@ -40,7 +40,6 @@ from aof2.waiting import Timeout, deadline, in_thread
 from aof2.writer import change_ext_id, size_limits
 
 LOGGER = logging.getLogger("aof2.tiered")
-ENOSPC = 28
 FETCHES_MAX = 8
 """Threads for reads of other tiers: so many requests of all readers are under way at one time."""
 FOR_EVER_S = 1e9
@@ -236,7 +235,7 @@ class AofManager(Observing, Draining):
                 publisher=publisher,
             )
         except OSError as error:
-            if isinstance(error, AofError) or error.errno != ENOSPC:
+            if isinstance(error, AofError) or not is_disk_full(error):
                 raise
             raise StorageFull(
                 f"no room on the disk to open stream {name!r}: free some and try again",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from aof2.clock import Clock
 from aof2.coordinator.commands import Lane
-from aof2.coordinator.context import Context
+from aof2.coordinator.context import Context, is_disk_full
 from aof2.coordinator.queue import Entry
 from aof2.coordinator.runtime import Coordinator
 from aof2.meters import Histogram
@@ -178,8 +177,7 @@ class Observing:
         for stream in list(self._instances.values()):
             error = stream.last_error
             if error is not None and context.streams.get(stream.name) is stream:
-                full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-                code = "disk_full" if full else "last_error"
+                code = "disk_full" if is_disk_full(error) else "last_error"
                 reasons.append(HealthReason(code, f"stream {stream.name}: {error}"))
         return reasons
 

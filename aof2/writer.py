@@ -8,6 +8,7 @@ from aof2._core import logfile
 from aof2._core.writer import SegmentWriter
 from aof2.clock import Clock
 from aof2.config import MIB, AofManagerConfig
+from aof2.coordinator.commands import Prepare
 from aof2.coordinator.context import RING_BYTES_MIN, Context, is_disk_full
 from aof2.coordinator.planner import who_frees
 from aof2.coordinator.runtime import Coordinator
@@ -104,6 +105,9 @@ class WriterHost:
         self._coordinator.check_alive()
         first, _ = self._context.ring_sizes()
         least = max(least_bytes, min(first, RING_BYTES_MIN))
+        if stream.ring_failed:
+            stream.ring_needed = least + PAGE_BYTES
+            return self._blocked(stream.ring_needed)
         size = stream.hot.claim_ring(max(first, good_bytes), least)
         if size:
             stream.ring_needed = 0
@@ -112,6 +116,14 @@ class WriterHost:
             return size
         stream.ring_needed = least + PAGE_BYTES
         return self._blocked(stream.ring_needed)
+
+    def on_ring_failed(self, ring_bytes: int, error: OSError) -> WouldBlockKind:
+        """A ring could not be made: the coordinator tries again; say what the append waits for."""
+        self._stream.ring_failed = True
+        self._stream.failures[Prepare] = error
+        self._stream.ring_needed = ring_bytes + PAGE_BYTES
+        self._judged_until_s = 0.0
+        return self._blocked(self._stream.ring_needed)
 
     def on_ring_growth(self, good_bytes: int) -> int:
         """Claim room for a larger ring, as far as that takes nothing that segments need."""
@@ -145,10 +157,11 @@ class WriterHost:
     def _judge(self, wanted: int) -> WouldBlockKind:
         stream, tier0 = self._stream, self._context.tier0
         stream.check_manifest()
-        if stream.manifest.stalled is not None:
-            return WouldBlockKind.FLUSH
-        if any(is_disk_full(error) for error in list(stream.failures.values())):
+        stalled = stream.manifest.stalled
+        if any(is_disk_full(error) for error in (stalled, *list(stream.failures.values()))):
             return WouldBlockKind.DISK_FULL
+        if stalled is not None:
+            return WouldBlockKind.FLUSH
         if wanted <= tier0.room:
             return WouldBlockKind.ROLLOVER
         view = self._context.view(pressed=True)
@@ -257,6 +270,8 @@ def make_writer(
         next_offset=recovered.next_offset,
         previous=recovered.previous,
         interval_s=config.flush.interval_s,
+        flush_bytes=config.flush.bytes,
+        strict=config.flush.strict,
         confirm_interval_s=config.flush.confirm_interval_s,
         unflushed_bytes_max=config.flush.unflushed_bytes_max,
         record_bytes_max=record_bytes_max,

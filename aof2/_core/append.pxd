@@ -29,5 +29,5 @@ cdef class Appender(Durability):
     # The segment writer's part.
     cdef int _roll(self) except -1
     cdef object _claim_ring(self, uint64_t total)
-    cdef int _make_ring(self, uint64_t ring_bytes) except -1
+    cdef object _make_ring(self, uint64_t ring_bytes)
     cdef bint _grow_ring(self, uint64_t total) except -1

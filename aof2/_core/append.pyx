@@ -64,7 +64,7 @@ cdef class Appender(Durability):
     cdef object _claim_ring(self, uint64_t total):
         raise NotImplementedError("the segment writer makes the ring")
 
-    cdef int _make_ring(self, uint64_t ring_bytes) except -1:
+    cdef object _make_ring(self, uint64_t ring_bytes):
         raise NotImplementedError("the segment writer makes the ring")
 
     cdef bint _grow_ring(self, uint64_t total) except -1:
@@ -252,8 +252,9 @@ cdef class Appender(Durability):
             try:
                 kind = self._claim_ring(total)
                 if isinstance(kind, int):
-                    self._make_ring(kind)
-                    return None
+                    kind = self._make_ring(kind)
+                    if kind is None:
+                        return None
             finally:
                 self.claiming -= 1
         elif status == PUT_NO_FILE:

@@ -37,7 +37,6 @@ from aof2._core.posix cimport (
     sys_populate,
     sys_pwrite,
     sys_unmap,
-    sys_write_check,
     tell_store,
 )
 from aof2._core.run cimport run_add, run_free, run_init
@@ -146,8 +145,6 @@ cdef class ChunkWriter:
                        reader.position, self.path)
             with nogil:
                 error = sys_fdatasync(self._fd)
-                if error == 0:
-                    error = sys_write_check(self._fd)
             if error:
                 self._poison(error, "prove the end of a manifest chunk")
         self.durable_position = reader.position
@@ -263,9 +260,6 @@ cdef class ChunkWriter:
             return
         with nogil:
             error = sys_fdatasync(self._fd)
-            if error == 0:
-                # A file system that was shut down meanwhile says so here only.
-                error = sys_write_check(self._fd)
         if error:
             self._poison(error, "a sync of the manifest failed")
         if target > self.durable_position:

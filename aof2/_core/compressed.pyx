@@ -27,7 +27,6 @@ from aof2._core.posix cimport (
     sys_fallocate,
     sys_fdatasync,
     sys_pwrite,
-    sys_write_check,
 )
 
 from aof2._core.compressed_pack import CompressedInfo
@@ -58,8 +57,6 @@ cdef int _sync(int fd, str path) except -1:
     cdef int error
     with nogil:
         error = sys_fdatasync(fd)
-        if error == 0:
-            error = sys_write_check(fd)
     return check_errno(error, "sync", path)
 
 

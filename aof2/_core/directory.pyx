@@ -8,7 +8,7 @@ import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport ENOENT, errno
+from libc.errno cimport EDQUOT, EINTR, ENOENT, ENOSPC, errno
 from libc.stdint cimport uint64_t
 
 from aof2._core.posix cimport (
@@ -133,6 +133,11 @@ cdef class Directory:
             raise ValueError(f"directory {self.path} is closed")
         return 0
 
+    cdef void note_sync(self, int error) noexcept nogil:
+        # Want of room is no failing device: the half-made file goes and is made again.
+        if error and error != ENOSPC and error != EDQUOT and self.sync_failure == 0:
+            self.sync_failure = error
+
     def close(self):
         """Give the descriptor back; again is harmless."""
         sys_close(self.fd)
@@ -245,6 +250,7 @@ cdef class Directory:
                 error = sys_pwrite(fd, view.buf, view.len, 0)
                 if error == 0:
                     error = sys_fdatasync(fd)
+                    self.note_sync(error)
             if error:
                 self.unlink(name)
                 check_errno(error, "write", self.join(name))
@@ -301,13 +307,24 @@ cdef class Directory:
         check_errno(errno if error else 0, "rmdir", self.join(name))
 
     def sync(self):
-        """Make the names in this directory durable."""
+        """Make the names in this directory durable.
+
+        Once a sync in a directory has failed, this always does: the kernel forgets what it could
+        not write, so a later success would say nothing.
+        """
         cdef int error
         self._check_open()
-        check_errno(sys_named(OP_FSYNC_DIR, self.fd, b"."), "sync directory", self.path)
-        with nogil:
-            error = c_fsync(self.fd)
-        check_errno(errno if error else 0, "sync directory", self.path)
+        check_errno(self.sync_failure, "an earlier sync of the directory", self.path)
+        error = sys_named(OP_FSYNC_DIR, self.fd, b".")
+        if error == 0:
+            with nogil:
+                while c_fsync(self.fd) != 0:
+                    error = errno
+                    if error != EINTR:
+                        break
+                    error = 0
+        self.sync_failure = error
+        check_errno(error, "sync directory", self.path)
 
     def lock(self, str name, bytes text):
         """Take the exclusive lock of this directory.

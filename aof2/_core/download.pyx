@@ -9,7 +9,6 @@ from aof2._core.posix cimport (
     sys_fallocate,
     sys_fdatasync,
     sys_pwrite,
-    sys_write_check,
 )
 from aof2.errors import FetchFailed, ObjectCorrupt
 
@@ -61,8 +60,6 @@ def download(fetch, uint64_t file_bytes, Directory target not None, str name not
             position = end
         with nogil:
             error = sys_fdatasync(fd)
-            if error == 0:
-                error = sys_write_check(fd)
         check_errno(error, "sync", path)
     except BaseException:
         target.unlink(name, missing_ok=True)

@@ -18,6 +18,7 @@ from aof2._core.hotlog cimport (
     NEWS_TAIL,
     hot_announce,
     hot_ask,
+    hot_poison,
 )
 from aof2._core.hotsync cimport hot_flush
 
@@ -92,6 +93,14 @@ cdef class Durability:
             if error == ETIMEDOUT:
                 self._tell(WouldBlockKind.FLUSH, monotonic_ns() - began, &told)
         return 0
+
+    def fail(self, int failure):
+        """Stop for good because of a failed sync elsewhere that the segments depend on.
+
+        Args:
+            failure: Its errno.
+        """
+        hot_poison(self.log, failure)
 
     def wait_local(self, uint64_t next_offset, *, timeout=...):
         """Wait until every record below `next_offset` is durable on the local disk.

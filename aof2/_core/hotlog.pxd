@@ -78,8 +78,10 @@ cdef struct HotLog:
     uint64_t durable_offset
     uint64_t write_out_bytes     # so many bytes are worth a write
     uint64_t unflushed_bytes_max
+    uint64_t flush_bytes         # so many bytes that are not durable are synced at once
+    bint strict                  # a slot is synced before a flush counts
     uint64_t changes             # counts every change that a waiter may wait for
-    int64_t interval_ns
+    int64_t interval_ns          # below 0: no flush by time
     int64_t confirm_ns
     HotFile *oldest              # of the files that are not sealed yet
     HotFile *active

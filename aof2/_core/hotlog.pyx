@@ -165,7 +165,7 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil:
         store_release(&log.written, high)
         store_release(&log.header.written, high)
         tell_locked_store(&log.header.written, 8)
-        if high >= log.started + WRITEBACK_BYTES:
+        if high >= log.started + WRITEBACK_BYTES or high >= log.durable + log.flush_bytes:
             pthread_cond_broadcast(&log.flush_work)
         hot_announce(log)
     error = log.failure
@@ -279,7 +279,7 @@ cdef void hot_swap_ring(HotLog *log) noexcept nogil:
     log.header, log.ring, log.ring_bytes = fresh, log.next_ring, log.next_ring_bytes
     log.next_header = NULL
     log.next_ring = NULL
-    log.write_out_bytes = min(<uint64_t> 262144, log.ring_bytes // 4)
+    log.write_out_bytes = min(min(<uint64_t> 262144, log.ring_bytes // 4), log.flush_bytes)
     log.ring_limit = 0
     log.swapping = False
     hot_announce(log)

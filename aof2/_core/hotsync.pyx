@@ -29,12 +29,7 @@ from aof2._core.hotlog cimport (
 )
 from aof2._core.layout cimport FRAMES_AT
 from aof2._core.logfile cimport write_slot
-from aof2._core.posix cimport (
-    sys_fdatasync,
-    sys_start_writeback,
-    sys_write_check,
-    tell_locked_store,
-)
+from aof2._core.posix cimport sys_fdatasync, sys_start_writeback, tell_locked_store
 
 cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)
@@ -49,6 +44,10 @@ cdef extern from "loglock.h" nogil:
     int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock)
     int pthread_cond_broadcast(pthread_cond_t *cond)
     int pthread_join(pthread_t thread, void **result)
+
+
+cdef enum:
+    LOOK_AGAIN_NS = 50000000     # after an append that did not see that it has to wake us
 
 
 cdef int _sync(HotLog *log, HotFile *file) noexcept nogil:
@@ -81,11 +80,49 @@ cdef int _sync_files(HotLog *log, uint64_t target) noexcept nogil:
         pthread_mutex_unlock(&log.lock)
         if high > file.durable_position:
             error = _sync(log, file)
-            if error == 0:
-                error = sys_write_check(file.fd)
             if error:
                 return error
             store_release(&file.durable_position, high)
+        pthread_mutex_lock(&log.lock)
+        file = file.next
+    pthread_mutex_unlock(&log.lock)
+    return 0
+
+
+cdef int _confirm_file(
+    HotLog *log, HotFile *file, uint64_t position, uint64_t offset
+) noexcept nogil:
+    """State in the file's next slot what is durable, and sync that; whoever calls has the turn.
+
+    A slot only states a fact that already holds, so any version of it on disk is true.
+    """
+    cdef int error = 0
+    if position > FRAMES_AT and position != file.slot_position:
+        error = write_slot(file.fd, file.salt, file.slot_n + 1, position, offset)
+        if error == 0:
+            error = _sync(log, file)
+        if error == 0:
+            file.slot_n += 1
+            file.slot_position = position
+    return error
+
+
+cdef int _confirm_files(HotLog *log, uint64_t target, uint64_t offset) noexcept nogil:
+    """For `flush.strict`: every file that this turn has synced says so before anybody is told.
+
+    Nothing is sealed before its last turn has ended, so no slot follows a footer.
+    """
+    cdef HotFile *file
+    cdef uint64_t covered
+    cdef int error
+    pthread_mutex_lock(&log.lock)
+    file = log.oldest
+    while file != NULL and file.first < target:
+        covered = file.base_offset + file.run.records if file.end else offset
+        pthread_mutex_unlock(&log.lock)
+        error = _confirm_file(log, file, file.durable_position, min(covered, offset))
+        if error:
+            return error
         pthread_mutex_lock(&log.lock)
         file = file.next
     pthread_mutex_unlock(&log.lock)
@@ -107,6 +144,8 @@ cdef int _flush_once(HotLog *log) noexcept nogil:
     error = hot_write_out(log, tail)
     if error == 0:
         error = _sync_files(log, tail)
+    if error == 0 and log.strict:
+        error = _confirm_files(log, tail, offset)
     if error:
         hot_poison(log, error)
     pthread_mutex_lock(&log.lock)
@@ -148,7 +187,7 @@ cdef int hot_flush(
 cdef int hot_confirm(HotLog *log) noexcept nogil:
     cdef HotFile *file
     cdef uint64_t position, offset
-    cdef int error = 0
+    cdef int error
     pthread_mutex_lock(&log.lock)
     while log.syncing:
         pthread_cond_wait(&log.change, &log.lock)
@@ -160,16 +199,7 @@ cdef int hot_confirm(HotLog *log) noexcept nogil:
     position = file.durable_position
     offset = log.durable_offset
     pthread_mutex_unlock(&log.lock)
-    # A slot only states a fact that already holds, so any version of it on disk is true.
-    if position > FRAMES_AT and position != file.slot_position:
-        error = write_slot(file.fd, file.salt, file.slot_n + 1, position, offset)
-        if error == 0:
-            error = sys_fdatasync(file.fd)
-        if error == 0:
-            error = sys_write_check(file.fd)
-        if error == 0:
-            file.slot_n += 1
-            file.slot_position = position
+    error = _confirm_file(log, file, position, offset)
     if error:
         hot_poison(log, error)
     pthread_mutex_lock(&log.lock)
@@ -218,6 +248,8 @@ cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noe
         not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken
         and log.asked <= log.durable_offset
     ):
+        if log.written >= log.durable + log.flush_bytes:
+            break
         if log.written >= max(log.started, log.durable) + WRITEBACK_BYTES and not log.syncing:
             _start_writeback(log)
         elif wait_ns < 0:
@@ -228,10 +260,11 @@ cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noe
 
 
 cdef void *_flush_thread(void *argument) noexcept nogil:
-    """Flush at the interval while there is something to flush, confirm once idle, then sleep.
+    """Flush at the interval, or once there is enough, while there is something to flush; confirm
+    once idle, then sleep.
 
     An append wakes this thread by passing `wake_at`. Setting it to 0 and looking at the tail once
-    more an interval later closes the window in which an append did not yet see the 0.
+    more a while later closes the window in which an append did not yet see the 0.
     """
     cdef HotLog *log = <HotLog *> argument
     cdef bint armed = False, confirmed = False
@@ -251,7 +284,7 @@ cdef void *_flush_thread(void *argument) noexcept nogil:
         elif not armed:
             log.wake_at = 0
             armed = True
-            _flush_thread_wait(log, log.interval_ns, True)
+            _flush_thread_wait(log, LOOK_AGAIN_NS, True)
         elif not confirmed and log.header != NULL:
             _flush_thread_wait(log, log.confirm_ns, True)
             if not _is_dirty(log) and not log.stop:

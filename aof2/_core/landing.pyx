@@ -24,6 +24,7 @@ from aof2._core.posix cimport check_errno
 from aof2._core.ring cimport ring_bytes_for
 
 from aof2._core.ring import RING_NAME, TEMPORARY_NAME
+from aof2.errors import AofError
 
 cdef enum:
     RECORD_EXTRA_BYTES = 64      # END and the zero word behind a frame
@@ -86,22 +87,31 @@ cdef class Landing(WriterGauges):
                 hot_want_ring(log, wanted)
         return False
 
-    cdef int _make_ring(self, uint64_t ring_bytes) except -1:
-        """Have a ring of that size now, unless somebody else has its turn: then try again."""
+    def prepare_ring(self, uint64_t ring_bytes):
+        """Make a ring of that size and leave it for the append that waits for one.
+
+        `OSError` (ENOSPC where there is no room); then nothing is left of it.
+        """
         cdef int error
+        with nogil:
+            error = hot_build_ring(self.log, ring_bytes)
+        check_errno(error, "make the landing ring", self.directory.join(RING_NAME))
+
+    cdef object _make_ring(self, uint64_t ring_bytes):
+        """Have a ring of that size now, unless somebody else has its turn: then try again. None, or
+        what an append waits for that cannot have one."""
         if self.log.header == NULL or self.log.ring_bytes < ring_bytes:
-            with nogil:
-                error = hot_build_ring(self.log, ring_bytes)
             try:
-                check_errno(error, "make the landing ring", self.directory.join(RING_NAME))
-            except BaseException:
-                self.host.on_ring(self.ring_bytes)
+                self.prepare_ring(ring_bytes)
+                self._swap_ring()
+            except AofError:
                 raise
-            self._swap_ring()
+            except OSError as error:
+                return self.host.on_ring_failed(ring_bytes, error)
         if self.log.header == NULL or self.log.swapping:
-            return 0  # The ring was given back meanwhile, and the claim with it.
+            return None  # The ring was given back meanwhile, and the claim with it.
         check_errno(hot_start_threads(self.log), "start the write-out threads", self.directory.path)
-        return 0
+        return None
 
     cdef int _swap_ring(self) except -1:
         """Take the next ring into use, once everything in the old one is written out."""

@@ -98,6 +98,7 @@ def prepare(Directory directory not None, str name not None, *, str kind, bytes 
             error = sys_pwrite(fd, &header, sizeof(header), 0)
         if error == 0:
             error = sys_fdatasync(fd)
+            directory.note_sync(error)
         sys_close(fd)
     if error:
         directory.unlink(temporary)

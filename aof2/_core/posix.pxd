@@ -41,10 +41,10 @@ cdef SeamHook seam_hook
 # All of these return 0 or an errno.
 cdef int sys_pwrite(int fd, const void *data, size_t n, uint64_t position) noexcept nogil
 cdef int sys_pread(int fd, void *data, size_t n, uint64_t position, size_t *got) noexcept nogil
+# fdatasync, then a zero-length write, which finds out that the file system shut down meanwhile.
 cdef int sys_fdatasync(int fd) noexcept nogil
 # Have the kernel begin to write dirty pages of a range, without waiting; a hint.
 cdef int sys_start_writeback(int fd, uint64_t position, uint64_t n) noexcept nogil
-cdef int sys_write_check(int fd) noexcept nogil
 cdef int sys_fallocate(int fd, uint64_t n) noexcept nogil
 cdef int sys_ftruncate(int fd, uint64_t n) noexcept nogil
 cdef int sys_map(int fd, uint64_t n, uint64_t position, bint writable, void *at,

@@ -230,6 +230,17 @@ cdef int sys_pread(int fd, void *data, size_t n, uint64_t position, size_t *got)
     return 0
 
 
+cdef int _write_nothing(int fd) noexcept nogil:
+    # A file system that shut down while fdatasync ran reports success there, but not here.
+    cdef int answer
+    cdef char nothing = 0
+    if seam_hook != NULL:
+        answer = seam_hook(OP_PWRITE, fd, NULL, 0, NULL, 0)
+        if answer > 0:
+            return answer
+    return errno if c_pwrite(fd, &nothing, 0, 0) < 0 else 0
+
+
 cdef int sys_fdatasync(int fd) noexcept nogil:
     cdef int answer
     if seam_hook != NULL:
@@ -239,7 +250,7 @@ cdef int sys_fdatasync(int fd) noexcept nogil:
     while aof2_fdatasync(fd) != 0:
         if errno != EINTR:
             return errno
-    return 0
+    return _write_nothing(fd)
 
 
 cdef int sys_start_writeback(int fd, uint64_t position, uint64_t n) noexcept nogil:
@@ -249,17 +260,6 @@ cdef int sys_start_writeback(int fd, uint64_t position, uint64_t n) noexcept nog
         if answer > 0:
             return answer
     return aof2_start_writeback(fd, position, n)
-
-
-cdef int sys_write_check(int fd) noexcept nogil:
-    # A file system that shut down while fdatasync ran reports success there, but not here.
-    cdef int answer
-    cdef char nothing = 0
-    if seam_hook != NULL:
-        answer = seam_hook(OP_PWRITE, fd, NULL, 0, NULL, 0)
-        if answer > 0:
-            return answer
-    return errno if c_pwrite(fd, &nothing, 0, 0) < 0 else 0
 
 
 cdef int sys_fallocate(int fd, uint64_t n) noexcept nogil:

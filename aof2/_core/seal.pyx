@@ -25,7 +25,12 @@ from aof2._core.layout cimport (
 from aof2._core.logfile cimport LogHeader, read_header_fd
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport (
-    check_errno, sys_close, sys_fdatasync, sys_ftruncate, sys_pread, sys_pwrite, sys_write_check,
+    check_errno,
+    sys_close,
+    sys_fdatasync,
+    sys_ftruncate,
+    sys_pread,
+    sys_pwrite,
 )
 from aof2._core.run cimport Run
 from aof2._core.scan cimport Scan
@@ -119,7 +124,7 @@ cdef int write_seal(
         error = sys_ftruncate(fd, at + sizeof(Footer))
     if error == 0:
         error = sys_fdatasync(fd)
-    return sys_write_check(fd) if error == 0 else error
+    return error
 
 
 cdef class FooterInfo:
@@ -290,8 +295,6 @@ def prove(Directory directory not None, str name not None):
         rewrite_fd(fd, START_AT, os.fstat(fd).st_size, directory.join(name))
         with nogil:
             error = sys_fdatasync(fd)
-            if error == 0:
-                error = sys_write_check(fd)
         check_errno(error, "prove a sealed segment", directory.join(name))
     finally:
         sys_close(fd)

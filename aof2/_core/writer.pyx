@@ -15,6 +15,8 @@ What the writer cannot decide it asks its host, which has these methods:
 * `on_news(news)`: what `watch` was called for has happened, on this thread.
 * `on_no_ring(least_bytes, good_bytes) -> int | WouldBlockKind`: the size of the ring to make now,
   whose room is claimed; or what an append waits for that cannot have one.
+* `on_ring_failed(ring_bytes, error) -> WouldBlockKind`: it could not be made; what the append
+  waits for.
 * `on_ring_growth(good_bytes) -> int`: the size of a larger ring, whose room is claimed; or 0.
 * `on_ring(file_bytes)`: the landing ring's file has a new size; 0: there is none, nor is one made.
 """
@@ -96,8 +98,8 @@ cdef class SegmentWriter(Landing):
     def __init__(
         self, Directory directory not None, *, str stream, host, TimeSource time not None,
         bytes stream_uuid not None, bytes root_id not None, uint64_t epoch, uint64_t ext_id,
-        uint64_t next_offset, previous, double interval_s, double confirm_interval_s,
-        uint64_t unflushed_bytes_max,
+        uint64_t next_offset, previous, interval_s, flush_bytes, bint strict,
+        double confirm_interval_s, uint64_t unflushed_bytes_max,
         uint64_t record_bytes_max, uint64_t batch_bytes_max, uint64_t segment_bytes_max,
         default_timeout_s, Bell bell=None,
     ):
@@ -114,7 +116,9 @@ cdef class SegmentWriter(Landing):
         memcpy(self.log.stream_uuid, <const char *> stream_uuid, 16)
         self.log.next_offset = self.log.durable_offset = next_offset
         self.log.tail = self.log.written = self.log.durable = COORDINATE_FIRST
-        self.log.interval_ns = <int64_t> (interval_s * 1e9)
+        self.log.interval_ns = -1 if interval_s is None else <int64_t> (interval_s * 1e9)
+        self.log.flush_bytes = (1 << 62) if flush_bytes is None else flush_bytes
+        self.log.strict = strict
         self.log.confirm_ns = <int64_t> (confirm_interval_s * 1e9)
         self.log.unflushed_bytes_max = unflushed_bytes_max
         self.record_bytes_max, self.batch_bytes_max = record_bytes_max, batch_bytes_max
@@ -283,6 +287,8 @@ cdef class SegmentWriter(Landing):
         cdef int error
         if file == NULL:
             return None
+        # A pointer or a record of a segment says nothing once a sync has failed, sealed or not.
+        self._check_running()
         if file.end == 0:
             raise RolloverFailed("the segment is still active", stream=self.stream,
                                  segment=segment_id)

@@ -47,10 +47,21 @@ def handle(command: Command, ctx: Context) -> None:
     """Run one command."""
     stream = ctx.streams.get(command.stream)
     if stream is not None:
-        _HANDLERS[type(command)](command, stream, ctx)
+        try:
+            _HANDLERS[type(command)](command, stream, ctx)
+        finally:
+            _stop_after_failed_sync(stream)
         # Before whoever waits is woken to look.
         command.acknowledge()
         stream.notify(type(command))
+
+
+def _stop_after_failed_sync(stream: StreamInstance) -> None:
+    """End the writer when a sync of its files or of their names failed: trying again proves
+    nothing."""
+    for tier in (stream.hot, stream.warm):
+        if tier.directory.sync_failure and stream.writer is not None:
+            stream.writer.fail(tier.directory.sync_failure)
 
 
 def handle_rollover(command: Rollover, stream: StreamInstance, ctx: Context) -> None:

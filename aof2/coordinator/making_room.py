@@ -31,7 +31,7 @@ def handle_prepare(command: Prepare, stream: StreamInstance, ctx: Context) -> No
     if guard is None:
         return  # The planner makes room and plans it again.
     with guard:
-        if command.ring_bytes and not stream.hot.claim_ring(command.ring_bytes - PAGE_BYTES):
+        if command.ring_bytes and not _have_ring(command.ring_bytes - PAGE_BYTES, stream):
             return
         if wants_spare:
             _make_spare(guard, stream, ctx)
@@ -39,6 +39,15 @@ def handle_prepare(command: Prepare, stream: StreamInstance, ctx: Context) -> No
     if stream.blocked_since_s:
         stream.granted_ns = ctx.clock.now_ns()
     _nothing_wanted(stream)
+
+
+def _have_ring(ring_bytes: int, stream: StreamInstance) -> bool:
+    """Claim room for a ring that the append makes; make it, where that failed there."""
+    claimed = stream.hot.claim_ring(ring_bytes)
+    if claimed and stream.ring_failed and stream.writer is not None:
+        stream.writer.prepare_ring(claimed)
+        stream.ring_failed = False
+    return claimed > 0
 
 
 def _nothing_wanted(stream: StreamInstance) -> None:

@@ -27,7 +27,6 @@ RECORDS_PER_SEGMENT = 4
 """Records that an unfinished segment still needs: its seal, its copy, its upload, its eviction."""
 LOOKS_MAX = 5
 """So often a reader looks before it believes that something is damaged."""
-EIO = 5
 
 
 class Manifest(SealedPart):
@@ -190,7 +189,8 @@ class Manifest(SealedPart):
     @property
     def is_lost(self) -> bool:
         """True once a sync has failed: nothing can be recorded any more."""
-        return self._writer is not None and bool(self._writer.failure)
+        writer = self._writer
+        return writer is not None and bool(writer.failure or self._files.directory.sync_failure)
 
     @property
     def appended_count(self) -> int:
@@ -283,9 +283,9 @@ class Manifest(SealedPart):
             self._files.keep_prepared(active.header.file_id + 1)
         except OSError as error:
             self.stalled = error
-            if error.filename == self._files.directory.path:
-                # The directory's sync failed: names may be lost, and no retry can tell.
-                active.fail(error.errno or EIO)
+            if failure := self._files.directory.sync_failure:
+                # Names may be lost, and no retry can tell.
+                active.fail(failure)
             raise
         self._spare, self.stalled = True, None
 

@@ -33,6 +33,7 @@ class StreamInstance(Holding):
             append waits for.
         spare_needed: Bytes of the largest frame that waits for a segment; 0 when none is wanted.
         ring_needed: Size of the landing ring's file that an append waits for; 0 when it has one.
+        ring_failed: The append could not make it, the coordinator tries again.
         blocked_since_s: Since when an append waits for either, in monotonic seconds; 0 when none.
         granted_ns: When what an append had waited for was last made ready for it.
         size_steps: Doublings of the segment size so far.
@@ -62,6 +63,7 @@ class StreamInstance(Holding):
             WouldBlockKind.ROLLOVER
         )
         self.ring_needed = 0
+        self.ring_failed = False
         self.blocked_since_s = 0.0
         self.granted_ns = 0
         self.spare_id = 0

@@ -67,6 +67,7 @@ class Workload:
         bytes_max: Records have up to so many bytes.
         tier2: Whether there is one.
         fails: Whether a word makes a sync fail.
+        strict: Whether each flush is stated in the segment before it counts.
         ring_bytes, interval_s, segment_bytes: As configured.
     """
 
@@ -77,6 +78,7 @@ class Workload:
     bytes_max: int = 400
     tier2: bool = False
     fails: bool = False
+    strict: bool = False
     ring_bytes: int = 64 * KIB
     interval_s: float = 3600.0
     segment_bytes: int = 64 * KIB
@@ -91,7 +93,10 @@ class Workload:
             tier1=aof2.Tier1Config(bytes_max=8 * self.segment_bytes, frame_bytes=16 * KIB),
             tier2=aof2.Tier2Config(url=f"memory://{tier2}") if self.tier2 else None,
             flush=aof2.FlushConfig(
-                interval_s=self.interval_s, confirm_interval_s=0.002, ring_bytes=self.ring_bytes
+                interval_s=self.interval_s,
+                confirm_interval_s=0.002,
+                ring_bytes=self.ring_bytes,
+                strict=self.strict,
             ),
             manifest=aof2.ManifestConfig(
                 chunk_bytes=16 * KIB, snapshot_chunks=1, publish_interval_s=0.01
@@ -126,7 +131,7 @@ class Life:
         self._config = workload.config(self.store._name)
         self._manager: aof2.AofManager | None = None
         self._stream = "a"
-        self._failing = False
+        self._syncs_to_failure = 0
 
     def run(self, words: str) -> None:
         """Do what the words say; the manager stays open."""
@@ -281,7 +286,14 @@ class Life:
 
     def do_break(self) -> None:
         """The next sync of a file fails; the writer is lost, and a new one recovers."""
-        self._failing = True
+        self._fail_sync(1)
+
+    def do_break_second(self) -> None:
+        """The sync after that fails, which is that of a slot where the flush is strict."""
+        self._fail_sync(2)
+
+    def _fail_sync(self, number: int) -> None:
+        self._syncs_to_failure = number
         with suppress(aof2.DurabilityLost):
             self.log.flush()
         with suppress(aof2.DurabilityLost):
@@ -291,7 +303,8 @@ class Life:
 
     def hook(self, op: str, *_: object) -> int:
         """What the seam asks before each call."""
-        if self._failing and op == "fdatasync":
-            self._failing = False
-            return errno.EIO
+        if self._syncs_to_failure and op == "fdatasync":
+            self._syncs_to_failure -= 1
+            if self._syncs_to_failure == 0:
+                return errno.EIO
         return 0

@@ -40,6 +40,24 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("a failed sync", "some flush some*2 break some flush some", fails=True),
     Workload("a failed sync after a rollover", "fill some break batch flush", fails=True),
     Workload("two failed syncs", "some break some break some flush", fails=True),
+    Workload("strict, every record durable", "durable*8 close durable*4", strict=True),
+    Workload(
+        "strict over rollovers", "fill flush some flush fill some end flush seal some", strict=True
+    ),
+    Workload("strict by the timer", "some pause*2 fill pause", interval_s=0.001, strict=True),
+    Workload(
+        "strict, killed and resumed",
+        "some flush some",
+        before="some flush fill some",
+        after="killed",
+        strict=True,
+    ),
+    Workload(
+        "strict, failed syncs",
+        "some flush some break some flush some break_second batch flush",
+        fails=True,
+        strict=True,
+    ),
     Workload("uploads", f"{_COLD} some flush", tier2=True),
     Workload("uploads by steps", "some*3 seal some*3 seal step*14 some", tier2=True),
     Workload("publications", f"{_COLD} {_COLD}", tier2=True),
@@ -58,4 +76,4 @@ WORKLOADS: tuple[Workload, ...] = (
     ),
     Workload("a manifest that rolls", "some seal work some seal work trim " * 4),
 )
-"""Forty of them."""
+"""Forty-five of them."""

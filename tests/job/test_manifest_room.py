@@ -9,14 +9,15 @@ import pytest
 from jobhelp import KIB, MIB, small_config
 
 import aof2
+from aof2._core import posix
 from aof2.manifest.chunks import ChunkFiles
 
 RECORD = b"x" * 8000
 
 
 def test_a_manifest_that_finds_no_room_blocks_appends_and_loses_nothing(tmp_path, monkeypatch):
-    """Goal: no segment begins whose seal could not be recorded. Method: no chunk can be prepared
-    any more; append until that says `WouldBlock`(FLUSH); then there is room again."""
+    """Goal: no segment begins whose seal could not be recorded. Method: the disk has no room
+    for another chunk; append until that says `WouldBlock`(DISK_FULL); then there is room again."""
     config = small_config(
         None,
         64 * KIB,
@@ -38,7 +39,7 @@ def test_a_manifest_that_finds_no_room_blocks_appends_and_loses_nothing(tmp_path
         monkeypatch.setattr(ChunkFiles, "prepare", refuse)
         until = time.monotonic() + 30
         kinds = set()
-        while aof2.WouldBlockKind.FLUSH not in kinds and time.monotonic() < until:
+        while aof2.WouldBlockKind.DISK_FULL not in kinds and time.monotonic() < until:
             try:
                 log.append_nowait(RECORD)
                 taken += 1
@@ -46,7 +47,7 @@ def test_a_manifest_that_finds_no_room_blocks_appends_and_loses_nothing(tmp_path
                 if manager._instances["s"].manifest.stalled is not None:
                     kinds.add(blocked.kind)
                 blocked.wait(0.05)
-        assert aof2.WouldBlockKind.FLUSH in kinds
+        assert aof2.WouldBlockKind.DISK_FULL in kinds
         monkeypatch.setattr(ChunkFiles, "prepare", prepare)
         for _ in range(200):
             log.append(RECORD, timeout=30)
@@ -58,9 +59,10 @@ def test_a_manifest_that_finds_no_room_blocks_appends_and_loses_nothing(tmp_path
             manager.stream("s").get(taken)
 
 
-def test_a_manifest_whose_sync_failed_stops_appends(tmp_path, monkeypatch):
+def test_a_manifest_whose_sync_failed_stops_appends(tmp_path):
     """Goal: no wait for what can never be recorded. Method: the directory's sync fails once, when
-    a chunk is prepared; append until that says `DurabilityLost`; reopen and read."""
+    a chunk is prepared, and would succeed later; append until that says `DurabilityLost`; reopen
+    and read."""
     config = small_config(
         None,
         64 * KIB,
@@ -69,21 +71,26 @@ def test_a_manifest_whose_sync_failed_stops_appends(tmp_path, monkeypatch):
         coordinator=aof2.CoordinatorConfig(retry_delay_s=0.02),
     )
 
-    def refuse(self: ChunkFiles, chunk_id: int) -> None:
-        raise OSError(errno.EIO, "Input/output error", self.directory.path)
-
     manager = aof2.open(tmp_path, config=config)
     log = manager.stream("s")
-    monkeypatch.setattr(ChunkFiles, "prepare", refuse)
+    directory = manager._instances["s"].manifest._files.directory
+    failures = [errno.EIO]
+
+    def refuse(op: str, fd: int, *_: object) -> int:
+        return failures.pop() if failures and (op, fd) == ("fsync_dir", directory.fd) else 0
 
     def append_on() -> None:
         while log.next_offset < 100_000:
             log.append(RECORD, timeout=30)
 
-    with pytest.raises(aof2.DurabilityLost):
-        append_on()
+    posix.set_seam_hook(refuse)
+    try:
+        with pytest.raises(aof2.DurabilityLost):
+            append_on()
+    finally:
+        posix.set_seam_hook(None)
     taken = log.next_offset
-    monkeypatch.undo()
+    assert not failures
     with pytest.raises(aof2.DurabilityLost):
         manager.close()
     with aof2.open(tmp_path, config=config) as manager:

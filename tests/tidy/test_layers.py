@@ -11,7 +11,7 @@ from tidy_tree import PACKAGE, fail_with, files_with, module_name, shown, text_o
 ROWS: tuple[tuple[str, ...], ...] = (
     ("aof2.types", "aof2.errors"),
     ("aof2._core",),
-    ("aof2.config", "aof2.clock", "aof2.objectstore"),
+    ("aof2.config_values", "aof2.config", "aof2.clock", "aof2.objectstore"),
     (
         "aof2.sealedjson",
         "aof2.streamdir",
