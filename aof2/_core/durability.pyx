@@ -30,7 +30,6 @@ cdef extern from "loglock.h" nogil:
     int pthread_mutex_unlock(void *lock)
 
 cdef enum:
-    LEAD_LIMIT_S = 10            # a wait that may take so long may do the sync itself
     TELL_AFTER_NS = 1000000000   # a wait that lasts so long is logged
 
 ROOM = NEWS_ROOM
@@ -73,8 +72,6 @@ cdef class Durability:
         """Wait until everything below `next_offset` is durable; flushes if nobody does."""
         cdef int64_t began = monotonic_ns(), left = WAIT_SLICE_NS
         cdef double limit_s = self._limit(timeout)
-        # Nobody can leave a sync of a device that hangs, so a short limit has the thread do it.
-        cdef bint lead = limit_s < 0 or limit_s >= LEAD_LIMIT_S
         cdef bint told = False
         cdef int error
         while self.log.durable_offset < next_offset:
@@ -86,7 +83,8 @@ cdef class Durability:
                         f"accepted, but not durable after {limit_s} s: do not append it again, "
                         "wait for it", offset=next_offset - 1, level="local", stream=self.stream)
             with nogil:
-                error = hot_flush(self.log, 0, next_offset, min(left, WAIT_SLICE_NS), lead)
+                # The flush thread does it: nobody can leave a sync of a device that hangs.
+                error = hot_flush(self.log, 0, next_offset, min(left, WAIT_SLICE_NS), False)
             if error and error != ETIMEDOUT:
                 self._check_running()
             PyErr_CheckSignals()

@@ -105,6 +105,11 @@ cdef struct HotLog:
     bint stop
     bint threads
     uint64_t asked               # the flush thread syncs up to this offset without waiting
+    int64_t spin_ns              # so long a wait for it may spin; 0: there is one processor only
+    int64_t turn_ns              # how long the newest flush took that somebody had asked for
+    int64_t ended_ns             # when it ended
+    uint32_t waiting             # threads that wait for a flush; under the lock
+    bint linger                  # who waits comes back at once: the flush thread spins, too
     BellState *bell              # rung for news that somebody waits for; NULL: there is none
     uint32_t wanted              # such news (HotNews); the next of a kind rings and takes it away
     uint32_t news                # what it was rung for

@@ -18,6 +18,7 @@ cdef extern from "atomics.h" nogil:
 
 cdef extern from "loglock.h" nogil:
     void cond_init(pthread_cond_t *cond)
+    int may_spin()
     int start_thread(pthread_t *thread, void *(*body)(void *) noexcept nogil, void *argument)
     int pthread_mutex_init(pthread_mutex_t *lock, void *attributes)
     int pthread_mutex_lock(pthread_mutex_t *lock)
@@ -27,6 +28,7 @@ cdef extern from "loglock.h" nogil:
 
 cdef enum:
     WRITE_BYTES_MAX = 1048576
+    SPIN_NS = 500000             # what a wake-up costs hardly counts beside a slower device
 
 
 cdef HotLog *hot_new() noexcept nogil:
@@ -36,6 +38,7 @@ cdef HotLog *hot_new() noexcept nogil:
         cond_init(&log.work)
         cond_init(&log.flush_work)
         cond_init(&log.change)
+        log.spin_ns = SPIN_NS if may_spin() else 0
     return log
 
 
@@ -91,7 +94,8 @@ cdef void hot_poke(HotLog *log) noexcept nogil:
     pthread_mutex_lock(&log.lock)
     # Whoever waits for a record is told by the very next one.
     log.wake_at = 0 if log.tail_wanted else log.tail + log.write_out_bytes
-    pthread_cond_broadcast(&log.work)
+    if log.tail >= log.written + log.write_out_bytes:
+        pthread_cond_broadcast(&log.work)
     if log.flush_idle:
         log.flush_idle = False
         pthread_cond_broadcast(&log.flush_work)

@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from aof2._core.hotlog cimport HotLog
 
-cdef int hot_start_threads(HotLog *log) noexcept nogil
-cdef void hot_stop_threads(HotLog *log) noexcept nogil
+# One turn; the caller holds the lock and has set `syncing`. Returns with the lock held.
+cdef int hot_flush_once(HotLog *log) noexcept nogil
 # Make everything up to a coordinate and an offset durable; ETIMEDOUT, or the errno that poisoned
 # it.
 cdef int hot_flush(HotLog *log, uint64_t target, uint64_t target_offset,

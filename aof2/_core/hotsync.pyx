@@ -1,10 +1,10 @@
-"""Making the hot log durable: group commit, and the two threads that write out and sync.
+"""Making the hot log durable: group commit.
 
-Group commit: whoever wants durability first takes the turn to sync for all, everybody who comes
-meanwhile waits for the next turn. Order of one flush: note the next offset, note the tail, write
-out up to it, then file by file, oldest first: fdatasync, a zero-length write (a file system that
-shut down during the sync reports success there, but not here), and only then move the durable
-position.
+One thread at a time has the turn to sync, for all who have asked; everybody who comes meanwhile
+waits for the next turn. Users only ask: the flush thread takes the turn for them. Order of one
+flush: note the next offset, note the tail, write out up to it, then file by file, oldest first:
+fdatasync, a zero-length write (a file system that shut down during the sync reports success there,
+but not here), and only then move the durable position.
 """
 
 from libc.errno cimport ETIMEDOUT
@@ -16,20 +16,17 @@ from aof2._core.hotlog cimport (
     HotFile,
     HotLog,
     SYNC_CLASSES,
-    WRITEBACK_BYTES,
     NEWS_DURABLE,
     hot_announce,
-    hot_file_at,
     hot_poison,
     hot_tell,
     hot_write_out,
     pthread_cond_t,
     pthread_mutex_t,
-    pthread_t,
 )
 from aof2._core.layout cimport FRAMES_AT
 from aof2._core.logfile cimport write_slot
-from aof2._core.posix cimport sys_fdatasync, sys_start_writeback, tell_locked_store
+from aof2._core.posix cimport sys_fdatasync, tell_locked_store
 
 cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)
@@ -37,17 +34,12 @@ cdef extern from "atomics.h" nogil:
 
 cdef extern from "loglock.h" nogil:
     int64_t monotonic_ns()
+    void spin_turn(unsigned int turn)
     int cond_wait_ns(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t wait_ns)
-    int start_thread(pthread_t *thread, void *(*body)(void *) noexcept nogil, void *argument)
     int pthread_mutex_lock(pthread_mutex_t *lock)
     int pthread_mutex_unlock(pthread_mutex_t *lock)
     int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock)
     int pthread_cond_broadcast(pthread_cond_t *cond)
-    int pthread_join(pthread_t thread, void **result)
-
-
-cdef enum:
-    LOOK_AGAIN_NS = 50000000     # after an append that did not see that it has to wake us
 
 
 cdef int _sync(HotLog *log, HotFile *file) noexcept nogil:
@@ -129,8 +121,7 @@ cdef int _confirm_files(HotLog *log, uint64_t target, uint64_t offset) noexcept 
     return 0
 
 
-cdef int _flush_once(HotLog *log) noexcept nogil:
-    """One turn; the caller holds the lock and has set `syncing`. Returns with the lock held."""
+cdef int hot_flush_once(HotLog *log) noexcept nogil:
     cdef uint64_t offset, tail
     cdef int error
     # The offset first: the tail that is read after it covers every record below it.
@@ -162,24 +153,45 @@ cdef int _flush_once(HotLog *log) noexcept nogil:
     return error
 
 
+cdef bint _spin_until_durable(HotLog *log, uint64_t offset, int64_t limit_ns) noexcept nogil:
+    """Look at the durable offset until it is there; for a device that is about as fast as waking a
+    thread. Ends early when others wait as well, who need the processor."""
+    cdef int64_t until = monotonic_ns() + min(limit_ns, 2 * log.spin_ns)
+    cdef unsigned int turn = 0
+    while load_acquire(&log.durable_offset) < offset:
+        spin_turn(turn)
+        turn += 1
+        if log.state != HOT_OPEN or log.waiting > 1 or (turn % 16 == 0 and monotonic_ns() > until):
+            return False
+    return True
+
+
 cdef int hot_flush(
     HotLog *log, uint64_t target, uint64_t target_offset, int64_t timeout_ns, bint lead
 ) noexcept nogil:
     cdef int64_t until = monotonic_ns() + timeout_ns
     cdef int error = 0
+    cdef bint spin = not lead and log.spin_ns > log.turn_ns
     pthread_mutex_lock(&log.lock)
+    log.waiting += 1
     while error == 0 and (log.durable < target or log.durable_offset < target_offset):
         if log.state == HOT_POISONED:
             error = log.failure
         elif lead and not log.syncing:
             log.syncing = True
-            error = _flush_once(log)
+            error = hot_flush_once(log)
         else:
             if log.asked < target_offset:
                 log.asked = target_offset
                 pthread_cond_broadcast(&log.flush_work)
-            if cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
+            if spin and log.waiting == 1:
+                spin = False
+                pthread_mutex_unlock(&log.lock)
+                _spin_until_durable(log, target_offset, timeout_ns)
+                pthread_mutex_lock(&log.lock)
+            elif cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
                 error = ETIMEDOUT
+    log.waiting -= 1
     pthread_mutex_unlock(&log.lock)
     return error
 
@@ -207,152 +219,6 @@ cdef int hot_confirm(HotLog *log) noexcept nogil:
     hot_announce(log)
     pthread_mutex_unlock(&log.lock)
     return error
-
-
-cdef void _start_writeback(HotLog *log) noexcept nogil:
-    """Have the device begin with what was written out, so that the next sync has less to wait for.
-
-    On the flush thread, which holds the lock: the call can block while the device's queue is full,
-    and must not keep the other thread from emptying the ring. It is a hint, so a failure shows in
-    the sync.
-    """
-    cdef uint64_t high = log.written, start
-    cdef HotFile *file = hot_file_at(log, max(log.started, log.durable))
-    if file == NULL or log.syncing:
-        return
-    log.syncing = True
-    start = max(max(log.started, log.durable), file.first)
-    high = min(high, file.end) if file.end else high
-    pthread_mutex_unlock(&log.lock)
-    if high > start:
-        sys_start_writeback(file.fd, start - file.ring_base, high - start)
-    pthread_mutex_lock(&log.lock)
-    log.started = max(high, start)
-    log.syncing = False
-    hot_announce(log)
-
-
-cdef bint _is_dirty(HotLog *log) noexcept nogil:
-    # A flush notes the offset before the tail, so it may leave the offset behind the tail.
-    return log.header != NULL and (
-        load_acquire(&log.header.tail) != log.durable
-        or load_acquire(&log.header.next_offset) != log.durable_offset
-    )
-
-
-cdef void _flush_thread_wait(HotLog *log, int64_t wait_ns, bint until_woken) noexcept nogil:
-    """Wait for a time (or for ever, below 0); the caller holds the lock."""
-    cdef int64_t until = monotonic_ns() + wait_ns
-    log.flush_idle = until_woken
-    while (
-        not log.stop and log.state == HOT_OPEN and log.flush_idle == until_woken
-        and log.asked <= log.durable_offset
-    ):
-        if log.written >= log.durable + log.flush_bytes:
-            break
-        if log.written >= max(log.started, log.durable) + WRITEBACK_BYTES and not log.syncing:
-            _start_writeback(log)
-        elif wait_ns < 0:
-            pthread_cond_wait(&log.flush_work, &log.lock)
-        elif cond_wait_ns(&log.flush_work, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
-            break
-    log.flush_idle = False
-
-
-cdef void *_flush_thread(void *argument) noexcept nogil:
-    """Flush at the interval, or once there is enough, while there is something to flush; confirm
-    once idle, then sleep.
-
-    An append wakes this thread by passing `wake_at`. Setting it to 0 and looking at the tail once
-    more a while later closes the window in which an append did not yet see the 0.
-    """
-    cdef HotLog *log = <HotLog *> argument
-    cdef bint armed = False, confirmed = False
-    pthread_mutex_lock(&log.lock)
-    while not log.stop and log.state == HOT_OPEN:
-        if _is_dirty(log):
-            armed = confirmed = False
-            _flush_thread_wait(log, log.interval_ns, False)
-            while not log.stop and log.syncing:
-                pthread_cond_wait(&log.change, &log.lock)
-            if not log.stop and log.state == HOT_OPEN and _is_dirty(log):
-                log.syncing = True
-                _flush_once(log)
-        elif log.asked > log.durable_offset:
-            # Somebody asked beyond the last record: there is nothing to sync for him.
-            log.asked = log.durable_offset
-        elif not armed:
-            log.wake_at = 0
-            armed = True
-            _flush_thread_wait(log, LOOK_AGAIN_NS, True)
-        elif not confirmed and log.header != NULL:
-            _flush_thread_wait(log, log.confirm_ns, True)
-            if not _is_dirty(log) and not log.stop:
-                pthread_mutex_unlock(&log.lock)
-                hot_confirm(log)
-                pthread_mutex_lock(&log.lock)
-                confirmed = True
-        else:
-            _flush_thread_wait(log, -1, True)
-    pthread_mutex_unlock(&log.lock)
-    return NULL
-
-
-# --- threads and waiters -----------------------------------------------------------------------
-
-
-cdef void *_writer_thread(void *argument) noexcept nogil:
-    cdef HotLog *log = <HotLog *> argument
-    cdef uint64_t tail
-    while True:
-        pthread_mutex_lock(&log.lock)
-        while not log.stop and log.state == HOT_OPEN and (
-            log.header == NULL
-            or load_acquire(&log.header.tail) < log.written + log.write_out_bytes
-        ):
-            pthread_cond_wait(&log.work, &log.lock)
-        if log.stop or log.state != HOT_OPEN:
-            pthread_mutex_unlock(&log.lock)
-            return NULL
-        tail = load_acquire(&log.header.tail)
-        pthread_mutex_unlock(&log.lock)
-        hot_write_out(log, tail)
-
-
-cdef int hot_start_threads(HotLog *log) noexcept nogil:
-    cdef int error
-    if log.threads:
-        return 0
-    error = start_thread(&log.writer_thread, _writer_thread, log)
-    if error:
-        return error
-    error = start_thread(&log.flush_thread, _flush_thread, log)
-    if error:
-        pthread_mutex_lock(&log.lock)
-        log.stop = True
-        pthread_cond_broadcast(&log.work)
-        pthread_mutex_unlock(&log.lock)
-        pthread_join(log.writer_thread, NULL)
-        log.stop = False
-        return error
-    log.threads = True
-    return 0
-
-
-cdef void hot_stop_threads(HotLog *log) noexcept nogil:
-    if not log.threads:
-        return
-    pthread_mutex_lock(&log.lock)
-    log.stop = True
-    pthread_cond_broadcast(&log.work)
-    pthread_cond_broadcast(&log.flush_work)
-    hot_announce(log)
-    pthread_mutex_unlock(&log.lock)
-    pthread_join(log.writer_thread, NULL)
-    pthread_join(log.flush_thread, NULL)
-    if log.ring_wanted:
-        pthread_join(log.ring_thread, NULL)
-    log.threads = False
 
 
 cdef void hot_wait_change(HotLog *log, uint64_t seen, int64_t timeout_ns) noexcept nogil:

@@ -18,7 +18,8 @@ from aof2._core.hotlog cimport (
     hot_want_ring,
     hot_write_out,
 )
-from aof2._core.hotsync cimport hot_confirm, hot_flush, hot_start_threads, hot_stop_threads
+from aof2._core.hotsync cimport hot_confirm, hot_flush
+from aof2._core.hotthreads cimport hot_start_threads, hot_stop_threads
 from aof2._core.layout cimport IndexEntry, PAGE_BYTES
 from aof2._core.posix cimport check_errno
 from aof2._core.ring cimport ring_bytes_for

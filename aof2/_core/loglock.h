@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <time.h>
+#include <unistd.h>
 
 static inline void cond_init(pthread_cond_t *cond) {
 #ifdef __APPLE__
@@ -39,6 +41,28 @@ static inline int cond_wait_ns(pthread_cond_t *cond, pthread_mutex_t *lock, int6
     until.tv_nsec = at % 1000000000;
     return pthread_cond_timedwait(cond, lock, &until);
 #endif
+}
+
+/* A turn of a loop that looks at a word: the processor rests; now and then somebody else runs. */
+static inline void spin_turn(unsigned turn) {
+    if (turn % 64 == 63) {
+        sched_yield();
+        return;
+    }
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+/* Whether a thread that spins leaves a processor to the one that it waits for. */
+static inline int may_spin(void) {
+#ifdef __linux__
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set) > 1;
+#endif
+    return sysconf(_SC_NPROCESSORS_ONLN) > 1;
 }
 
 static inline int start_thread(pthread_t *thread, void *(*body)(void *), void *argument) {

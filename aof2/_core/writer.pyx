@@ -46,7 +46,8 @@ from aof2._core.hotlog cimport (
     hot_refresh,
 )
 from aof2._core.landing cimport Landing
-from aof2._core.hotsync cimport hot_confirm, hot_flush, hot_stop_threads
+from aof2._core.hotsync cimport hot_confirm, hot_flush
+from aof2._core.hotthreads cimport hot_stop_threads
 from aof2._core.layout cimport (
     END_BYTES,
     FRAMES_AT,

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from durablehelp import Calls, copy_without_ring, last_frame, settings
+from durablehelp import Calls, Seam, copy_without_ring, last_frame, settings
 
 import aof2
+from aof2._core import posix
 from aof2.errors import ConfigError
 
 KIB = 1024
@@ -114,6 +115,75 @@ def test_strict_states_each_flush_in_the_segment_before_anybody_is_told(tmp_path
         for op, _, position, n in seen
     ]
     assert kinds == ["write", "fdatasync", "check", "slot", "fdatasync", "check"]
+
+
+class Syncers(Seam):
+    """Notes which threads sync."""
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+
+    def see(
+        self, op: str, fd: int, name: str | None, position: int, data: bytes | None, n: int
+    ) -> int | None:
+        if op == "fdatasync":
+            self.threads.add(threading.get_ident())
+        return None
+
+
+@pytest.mark.parametrize("timeout", [None, 3600, 5])
+def test_whoever_waits_never_syncs_himself(tmp_path, timeout):
+    """Goal: a device that hangs holds no caller beyond his limit, and none whom a signal ends.
+    Method: the threads that sync for durable appends, a flush and a wait."""
+    with aof2.open(tmp_path / "r", config=settings(interval_s=3600)) as manager:
+        log = manager.stream("a")
+        log.append(b"0", durable=True)
+        with Syncers() as syncers:
+            for _ in range(5):
+                log.append(b"x", durable=True, timeout=timeout)
+            log.append(b"x")
+            log.flush(timeout=timeout)
+            log.wait(log.append(b"x"), "local", timeout=timeout)
+        assert syncers.threads
+        assert threading.get_ident() not in syncers.threads
+
+
+def test_a_device_that_hangs_holds_nobody_beyond_the_limit(tmp_path):
+    """Goal: limits hold while a sync does not return. Method: a sync waits for a gate; several wait
+    for it with limits of their own, alone and together; then the gate opens."""
+    gate = threading.Event()
+
+    def hold(op: str, *_: object) -> int:
+        if op == "fdatasync":
+            assert gate.wait(60)
+        return 0
+
+    with aof2.open(tmp_path / "r", config=settings(interval_s=3600)) as manager:
+        log = manager.stream("a")
+        log.append(b"0", durable=True)
+        posix.set_seam_hook(hold)
+        try:
+            with pytest.raises(aof2.NotYetDurable) as caught:
+                log.append(b"1", durable=True, timeout=0.05)
+            assert caught.value.offset == 1
+            late: list[BaseException] = []
+
+            def wait() -> None:
+                try:
+                    log.wait(1, "local", timeout=0.05)
+                except aof2.NotYetDurable as error:
+                    late.append(error)
+
+            threads = [threading.Thread(target=wait) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+            assert len(late) == 4
+        finally:
+            gate.set()
+            posix.set_seam_hook(None)
+        log.wait(1, "local", timeout=30)
 
 
 @pytest.mark.parametrize("strict", [False, True])
