@@ -105,10 +105,12 @@ def _writer(store: Store, mode: Mode, pool: Pool) -> Callable[[int, int], tuple[
     def group(_: int, payload_bytes: int) -> tuple[int, list[float]]:
         times: list[float] = []
         count = max(50, round(payload_bytes / pool.bytes * len(pool.batches)))
+        total = 0
         for n in range(count):
             records = pool.batches[n % len(pool.batches)]
             timed(lambda records=records: store.append_many(records), times)
-        return count * BATCH, times
+            total += len(records)
+        return total, times
 
     def each(_: int, __: int) -> tuple[int, list[float]]:
         times: list[float] = []

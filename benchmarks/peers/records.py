@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 BATCH = 1000
 """Records of one batch, and of one group that is synced together."""
+BATCH_BYTES = 2 << 20
+"""A batch of large records has fewer of them."""
 POOL_BYTES = 32 << 20
 MIXED = 0
 """Stands for sizes that vary: log-normal, median 200 bytes."""
@@ -20,7 +22,7 @@ class Pool:
 
     Attributes:
         records: Each of them.
-        batches: The same in lists of `BATCH`.
+        batches: The same in lists of `BATCH`, or of fewer that are large.
         bytes: Of all records together.
     """
 
@@ -57,5 +59,6 @@ def record_pool(record_bytes: int) -> Pool:
         records.append(lines[start : start + size])
         at += size
     del records[len(records) // BATCH * BATCH :]
-    batches = [records[i : i + BATCH] for i in range(0, len(records), BATCH)]
+    step = min(BATCH, BATCH_BYTES // max(1, record_bytes))
+    batches = [records[i : i + step] for i in range(0, len(records), step)]
     return Pool(records, batches, sum(map(len, records)))
