@@ -260,10 +260,11 @@ def finish(Directory directory not None, str name not None, Scan scan not None, 
     cdef const uint8_t *uuid = <const uint8_t *> <char *> scan.header.stream_uuid
     try:
         size = os.fstat(fd).st_size
+        # The sync of a start block or of a slot may be the one that failed; the footer's sum covers
+        # them, and END.
+        rewrite_fd(fd, START_AT, FRAMES_AT, scan.header.path)
         low = max(<uint64_t> FRAMES_AT, scan.slot_position)
-        if low == FRAMES_AT:
-            low = START_AT  # No flush is known of, so the start block is unproven, too.
-        rewrite_fd(fd, low, scan.end_position, scan.header.path)
+        rewrite_fd(fd, low, scan.end_position + (END_BYTES if scan.whole else 0), scan.header.path)
         if scan.torn_end > scan.end_position:
             _zero_fd(fd, scan.end_position, scan.torn_end, scan.header.path)
         if not scan.whole:

@@ -63,7 +63,7 @@ from aof2._core.timesource cimport TimeSource
 from aof2._core.put cimport activate, next_ring_base, put_end
 from aof2._core.run cimport run_free, run_init
 from aof2._core.scan cimport Scan
-from aof2._core.seal cimport FooterInfo, footer_position, write_seal
+from aof2._core.seal cimport FooterInfo, footer_position, rewrite_fd, write_seal
 
 from aof2._core.ring import RING_NAME, TEMPORARY_NAME
 from aof2.errors import RolloverFailed, WouldBlockKind
@@ -263,6 +263,9 @@ cdef class SegmentWriter(Landing):
         cdef HotFile *file
         cdef HotLog *log = self.log
         self.add_spare(name, scan.header.file_id)
+        # The sync of the last slot may have failed. The footer's sum covers it, so it is to be
+        # written with the next flush.
+        rewrite_fd(log.spare.fd, START_AT, FRAMES_AT, scan.header.path)
         file, log.spare = log.spare, NULL
         file.base_offset = scan.start.base_offset
         file.ring_base = scan.start.ring_base

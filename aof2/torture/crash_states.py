@@ -232,7 +232,8 @@ class Reopened:
         self._config = workload.config(self.store._name)
 
     def check(self, facts: Facts, style: str, *, goes_on: bool) -> None:
-        """Open it twice: an exact prefix with all that was promised, the same each time."""
+        """Open it twice: an exact prefix with all that was promised, the same each time. Whatever
+        is sealed then checks, with its footer's sums."""
         MemoryStore.stand_in(self.store._name, self.store)
         try:
             with no_workers():
@@ -241,6 +242,9 @@ class Reopened:
         finally:
             MemoryStore.forget(self.store._name)
         assert first == second, f"{first} at the first open, {second} at the second"
+        if goes_on:
+            report = aof2.verify(self._root)
+            assert report.is_good, f"{report.damage} {report.findings}"
 
     def _open(
         self, facts: Facts | None, style: str, *, goes_on: bool

@@ -289,7 +289,7 @@ class Life:
         self._fail_sync(1)
 
     def do_break_second(self) -> None:
-        """The sync after that fails, which is that of a slot where the flush is strict."""
+        """The sync after that fails: that of a slot, of a strict flush or of the close."""
         self._fail_sync(2)
 
     def _fail_sync(self, number: int) -> None:

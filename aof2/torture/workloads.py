@@ -40,6 +40,11 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("a failed sync", "some flush some*2 break some flush some", fails=True),
     Workload("a failed sync after a rollover", "fill some break batch flush", fails=True),
     Workload("two failed syncs", "some break some break some flush", fails=True),
+    Workload(
+        "failed syncs of closes",
+        "some break_second some flush seal work some break_second some seal work",
+        fails=True,
+    ),
     Workload("strict, every record durable", "durable*8 close durable*4", strict=True),
     Workload(
         "strict over rollovers", "fill flush some flush fill some end flush seal some", strict=True
@@ -76,4 +81,4 @@ WORKLOADS: tuple[Workload, ...] = (
     ),
     Workload("a manifest that rolls", "some seal work some seal work trim " * 4),
 )
-"""Forty-five of them."""
+"""Forty-six of them."""
