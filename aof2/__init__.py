@@ -71,7 +71,15 @@ from aof2.opening import open, open_async
 from aof2.reader import AofReader
 from aof2.repairs import RepairReport, repair
 from aof2.stream import Aof
-from aof2.types import RecoveryReport, ReplayReport, SegmentInfo, SegmentState, Tier, Watermarks
+from aof2.types import (
+    Gap,
+    RecoveryReport,
+    ReplayReport,
+    SegmentInfo,
+    SegmentState,
+    Tier,
+    Watermarks,
+)
 from aof2.verifying import Damage, VerifyReport, verify
 
 __version__ = "0.1.0"
@@ -98,6 +106,7 @@ __all__ = [
     "FlushConfig",
     "ForkedHandle",
     "FormatError",
+    "Gap",
     "Health",
     "HealthReason",
     "Histogram",

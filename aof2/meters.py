@@ -99,6 +99,8 @@ class Meters:
         hydration: How long segments took to come back to the hot tier.
         hydration_failures: How often that failed.
         corruption: Damage that was found, by the error's code.
+        healed: Times that another copy had what was wanted, by the damaged copy's tier.
+        skipped: Records that readers with `on_corruption="skip"` left out.
     """
 
     def __init__(self) -> None:
@@ -109,6 +111,8 @@ class Meters:
         self.hydration = Recorder()
         self.hydration_failures = 0
         self.corruption: Counter[str] = Counter()
+        self.healed: Counter[str] = Counter()
+        self.skipped = 0
 
     def command(self, name: str) -> CommandMeter:
         """The meter of a command's type."""

@@ -85,6 +85,8 @@ class Metrics:
     hydration: Histogram = _one("aof_hydration_duration_seconds", "histogram", "seconds")
     hydration_failures: int = _one("aof_hydration_failures_total", "counter", "failures")
     corruption: dict[str, int] = _by("code", "aof_corruption_total", "counter", "errors")
+    reads_healed: dict[str, int] = _by("tier", "aof_reads_healed_total", "counter", "reads")
+    records_skipped: int = _one("aof_records_skipped_total", "counter", "records")
     # Tier 2.
     tier2_requests: dict[str, int] = _by(
         "operation", "aof_tier2_requests_total", "counter", "requests"

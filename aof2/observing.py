@@ -60,6 +60,8 @@ class Observing:
             hydration=meters.hydration.snapshot(),
             hydration_failures=meters.hydration_failures,
             corruption=dict(meters.corruption),
+            reads_healed=dict(meters.healed),
+            records_skipped=meters.skipped,
             tier2_requests={} if store is None else dict(store.requests),
             tier2_errors={} if store is None else dict(store.errors),
             tier2_bytes={} if store is None else dict(store.bytes),

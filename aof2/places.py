@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Literal
 
 from aof2._core.cursor import CursorStatus, RecordCursor
-from aof2.errors import RecordCorrupt, VersionTooNew
-from aof2.leases import ResidentSegment
 from aof2.tiers.instance import StreamInstance
 
 Place = int | Literal["earliest", "latest"] | datetime
@@ -75,29 +73,3 @@ def resolve(stream: StreamInstance, place: Place) -> int:
     if place < 0:
         return max(stream.first_offset, stream.next_offset + place)
     return place
-
-
-def corrupt(stream: StreamInstance, held: ResidentSegment, cursor: RecordCursor) -> Exception:
-    """The error for a frame that must be good and is not."""
-    where: dict[str, Any] = {
-        "stream": stream.name,
-        "segment": held.segment_id,
-        "path": held.source.path,
-    }
-    if cursor.status == CursorStatus.UNKNOWN:
-        return VersionTooNew(
-            "a frame of a newer version: upgrade aof2",
-            position=cursor.position,
-            offset=cursor.offset,
-            **where,
-        )
-    row = stream.manifest.index.segments.get(held.segment_id)
-    others = () if row is None else sorted(stream.residency(row) - {held.tier})
-    return RecordCorrupt(
-        "the frame fails its checks, so the record cannot be read"
-        + (f"; {others[0].name} has another copy" if others else "; restore it from a backup"),
-        position=cursor.position,
-        offset=cursor.offset,
-        intact_on=tuple(tier.name for tier in others),
-        **where,
-    )

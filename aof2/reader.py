@@ -21,6 +21,7 @@ from aof2.waiting import TURNS, Timeout, Wait, deadline, retried, retried_async
 from aof2.walking import Walk
 
 Until = Literal["appended", "local", "remote"]
+OnCorruption = Literal["raise", "skip"]
 T = TypeVar("T")
 
 NO_STOP = 2**64 - 1
@@ -56,9 +57,10 @@ class AofReader(Walk):
         stop: int | None,
         follow: bool,
         until: Until,
+        on_corruption: OnCorruption,
         timeout_s: float | None,
     ) -> None:
-        super().__init__(stream, start, 0)
+        super().__init__(stream, start, 0, skip=on_corruption == "skip")
         self._ahead = ReadAhead(stream, stream.frames)
         self._fetches = fetches
         self._clock = clock

@@ -14,7 +14,7 @@ from aof2.coordinator.runtime import Coordinator
 from aof2.errors import WouldBlock
 from aof2.explain import BlockExplanation, explain
 from aof2.places import Place, resolve
-from aof2.reader import AofReader, Until
+from aof2.reader import AofReader, OnCorruption, Until
 from aof2.tiers.instance import StreamInstance
 from aof2.types import RecoveryReport, SegmentInfo, Tier, Watermarks
 from aof2.waiting import TURNS, Timeout, retried, retried_async
@@ -171,6 +171,7 @@ class Aof(Appending):
         *,
         follow: bool = False,
         until: Until = "appended",
+        on_corruption: OnCorruption = "raise",
     ) -> AofReader:
         """Read a range in order, over all tiers.
 
@@ -180,6 +181,8 @@ class Aof(Appending):
             stop: End, half-open; None: the end as of now, or none when following.
             follow: Wait for records to come instead of ending, like `tail -f`.
             until: Read no further than `"appended"`, `"local"` or `"remote"`.
+            on_corruption: What to do about records that no copy has any more: `"raise"`, or
+                `"skip"` to go on with the next one that can be read and note the `gaps`.
 
         Raises:
             OffsetOutOfRange: `start` is before the first or beyond the next offset.
@@ -187,6 +190,8 @@ class Aof(Appending):
         self._check_open()
         if until not in ("appended", "local", "remote"):
             raise ValueError(f'until is {until!r}: "appended", "local" or "remote"')
+        if on_corruption not in ("raise", "skip"):
+            raise ValueError(f'on_corruption is {on_corruption!r}: "raise" or "skip"')
         self._instance.refresh()
         reader = AofReader(
             self._instance,
@@ -196,6 +201,7 @@ class Aof(Appending):
             stop=None if stop is None else resolve(self._instance, stop),
             follow=follow,
             until=until,
+            on_corruption=on_corruption,
             timeout_s=self._config.wait_timeout_s,
         )
         reader.seek(start)

@@ -6,15 +6,25 @@ from collections.abc import Callable, Hashable, Set
 
 from aof2._core.cursor import CursorStatus, RecordCursor
 from aof2._core.record import Record
+from aof2._core.salvage import SalvagedSegment
 from aof2._core.window import Window
-from aof2.errors import Closed, ForkedHandle, OffsetOutOfRange, WouldBlockKind
+from aof2.damage import bad_frame, unreadable, with_gap
+from aof2.errors import (
+    Closed,
+    CorruptionError,
+    ForkedHandle,
+    OffsetOutOfRange,
+    SegmentCorrupt,
+    SegmentLost,
+    WouldBlockKind,
+)
 from aof2.framecache import Ticket
 from aof2.leases import ResidentSegment
-from aof2.places import corrupt
 from aof2.readahead import ReadAhead
 from aof2.tiers.cached import CachedSegment
+from aof2.tiers.choice import is_damage
 from aof2.tiers.instance import StreamInstance
-from aof2.types import Tier
+from aof2.types import Gap, Tier
 from aof2.waiting import Wait
 
 LOOKS_MAX = 1000
@@ -28,15 +38,19 @@ class Walk(RecordCursor):
     It waits for nothing: where it would have to, `go_on` raises `WouldBlock`(HYDRATION) and does
     the same step again when it is called again.
 
+    What the copy at hand does not have is taken from the next one.
+
     Args:
         stream: Where it walks.
         start, stop: Offsets, half-open.
+        skip: Leave out what no copy has, and note it in `gaps`.
 
     Attributes:
         stop_offset: Where it ends.
+        gaps: What was left out, in the order in which it was met.
     """
 
-    def __init__(self, stream: StreamInstance, start: int, stop: int) -> None:
+    def __init__(self, stream: StreamInstance, start: int, stop: int, *, skip: bool) -> None:
         super().__init__(start, stop)
         self.stop_offset = stop
         self._stream = stream
@@ -44,12 +58,20 @@ class Walk(RecordCursor):
         self._asked: tuple[Hashable, list[Ticket]] | None = None
         self._ahead: ReadAhead | None = None
         self._closed = False
+        self.gaps: tuple[Gap, ...] = ()
+        self._skip = skip
+        self._segment: int | None = None
+        self._arriving = True
+        self._tried: dict[Tier, tuple[int, Exception]] = {}
+        self._tried_at = -1
+        self._salvaged: ResidentSegment | None = None
         self._looks = 0
         self._looked_at = -1
 
     def go_to(self, offset: int, stop: int) -> None:
         """Walk on from another place."""
-        self._held = self._asked = None
+        self._held = self._asked = self._segment = None
+        self._arriving = True
         self.move(offset, stop)
 
     def go_on(self, below: Tier) -> bool:
@@ -63,21 +85,39 @@ class Walk(RecordCursor):
 
         Raises:
             WouldBlock: of kind HYDRATION, while another thread reads.
-            CorruptionError: the next record cannot be read; the walk stays where it is.
+            CorruptionError: no copy has the next record; the walk stays where it is.
         """
-        status = self.status
-        if status == CursorStatus.END:
-            return self._next_segment(below)
-        if self._held is None:
+        segment_id, tried = self._segment, self._tries()
+        if (
+            tried
+            and self._held is None
+            and segment_id is not None
+            and all(tier in tried for tier in self._stream.copies(segment_id))
+        ):
+            self.check_stream()
+            return self._go_round(segment_id, below)
+        try:
+            return self._go_on(below)
+        except (CorruptionError, OSError) as error:
+            if not isinstance(error, SegmentLost) and not is_damage(error):
+                raise
+            self._turn_away(error)
+            return True
+
+    def _go_on(self, below: Tier) -> bool:
+        status, held = self.status, self._held
+        if held is None:
             return self._find_segment(below)
+        if status == CursorStatus.END:
+            return self._next_segment(held, below)
         if status == CursorStatus.WINDOW_END:
-            window = self._window(self._held, below)
+            window = self._window(held, below)
             if window is not None and window.end - self.position >= max(1, self.needed):
                 self.load(window)
                 return True
-        if self._held.sealed:
-            raise corrupt(self._stream, self._held, self)
-        return self._at_tail(status, below)
+        if held.sealed:
+            raise bad_frame(self._stream, held, self)
+        return self._at_tail(held, status, below)
 
     # --- waiting ----------------------------------------------------------------------------------
 
@@ -179,44 +219,52 @@ class Walk(RecordCursor):
     def _find_segment(self, below: Tier) -> bool:
         """Enter the segment of the offset; there may be none yet at the very end."""
         self.check_stream()
-        stream, following = self._stream, self._stream.next_offset
-        if self.offset == following and all(u.ended for u in stream.unsealed()):
-            stream.refresh()
-            if self.offset == stream.next_offset:
-                return False
-        try:
-            segment_id = stream.find(self.offset)[0]
-        except OffsetOutOfRange:
-            if self.offset != following:
-                raise
-            return False  # The last segment has ended in this moment.
-        held = self._hold(segment_id, below)
-        # Somebody chose to come here; whoever goes on from segment to segment did not.
-        stream.hydration.touched(held.segment_id, held.tier)
-        self._held = self._enter(held)
+        stream, segment_id = self._stream, self._segment
+        if segment_id is None:
+            following = stream.next_offset
+            if self.offset == following and all(u.ended for u in stream.unsealed()):
+                stream.refresh()
+                if self.offset == stream.next_offset:
+                    return False
+            try:
+                segment_id = self._segment = stream.find(self.offset)[0]
+            except OffsetOutOfRange:
+                if self.offset != following:
+                    raise
+                return False  # The last segment has ended in this moment.
+        tried = self._tries()
+        held = self._held = self._hold(segment_id, below, frozenset(tried))
+        self._enter(held)
+        stream.healed(segment_id, {tier: error for tier, (_, error) in tried.items()})
+        if self._arriving:
+            # Somebody chose to come here; whoever goes on from segment to segment did not.
+            stream.hydration.touched(segment_id, held.tier)
+        self._arriving = False
         return True
 
-    def _next_segment(self, below: Tier) -> bool:
+    def _next_segment(self, held: ResidentSegment, below: Tier) -> bool:
         self.check_stream()
-        assert self._held is not None
-        following = self._stream.next_after(self._held.segment_id)
+        row = self._stream.manifest.index.segments.get(held.segment_id)
+        if held.sealed and row is not None and self.offset < (row.end_offset or 0):
+            raise SegmentCorrupt(
+                "the segment ends early", path=held.source.path, position=self.position
+            )
+        following = self._stream.next_after(held.segment_id)
         if following is None:
             self._stream.refresh()
-            following = self._stream.next_after(self._held.segment_id)
+            following = self._stream.next_after(held.segment_id)
             if following is None:
                 return False
-        self._held = self._enter(self._hold(following, below))
-        return True
+        self._held, self._segment, self._arriving = None, following, False
+        return self._find_segment(below)
 
-    def _enter(self, held: ResidentSegment) -> ResidentSegment:
+    def _enter(self, held: ResidentSegment) -> None:
         source = held.source
         position = self._stream.locate(held, self.offset)
         self.enter(source.salt, source.base_offset, source.ext_id, position)
-        return held
 
-    def _at_tail(self, status: int, below: Tier) -> bool:
+    def _at_tail(self, held: ResidentSegment, status: int, below: Tier) -> bool:
         """Nothing more in an unsealed segment as it was opened: look whether that has changed."""
-        assert self._held is not None
         if self._stream.writer is None and self.offset >= self._stream.next_offset:
             self._stream.refresh()
         if self.offset >= self._stream.next_offset:
@@ -225,11 +273,94 @@ class Walk(RecordCursor):
         self._looks = self._looks + 1 if self._looked_at == self.offset else 0
         self._looked_at = self.offset
         if bad or self._looks > LOOKS_MAX:
-            raise corrupt(self._stream, self._held, self)
+            raise bad_frame(self._stream, held, self)
         # The landing ring was replaced, or the segment was sealed meanwhile: look at it anew.
-        self._stream.drop_open(self._held.segment_id)
+        self._stream.drop_open(held.segment_id)
         self.go_to(self.offset, self.stop_offset)
         return self._find_segment(below)
+
+    # --- damage -----------------------------------------------------------------------------------
+
+    def _tries(self) -> dict[Tier, tuple[int, Exception]]:
+        """The copies that do not have the next record: what they may have next, and why."""
+        return self._tried if self._tried_at == self.offset else {}
+
+    def _turn_away(self, error: Exception) -> None:
+        """The copy at hand does not have the next record: let the next step try another one."""
+        stream, held, segment_id = self._stream, self._held, self._segment
+        row = None if segment_id is None else stream.manifest.index.segments.get(segment_id)
+        if row is None or row.end_offset is None or (held is not None and not held.sealed):
+            raise error  # What is not sealed yet has no other copy.
+        if self.offset < stream.first_offset:
+            raise stream.out_of_range(self.offset) from error  # Trimmed meanwhile.
+        if self._tried_at != self.offset:
+            self._tried_at, self._tried = self.offset, {}
+        if held is None:
+            for tier in stream.copies(row.segment_id):
+                self._tried.setdefault(tier, (row.end_offset, error))
+        else:
+            self._tried.setdefault(held.tier, (self._beyond(held, row.end_offset), error))
+            stream.report_damage(row.segment_id, held.tier, error)
+        self._held = None
+        self.move(self.offset, self.stop_offset)
+        if self.offset >= row.end_offset:
+            # Every record was read: what is damaged is behind the last one.
+            self._segment = None
+
+    def _beyond(self, held: ResidentSegment, end_offset: int) -> int:
+        """The next offset that a copy may have, as it does not have the one at hand."""
+        source = held.source
+        if isinstance(source, CachedSegment):
+            span = source.packed.runs_of(self.position)
+            if span is not None:
+                return max(self.offset + 1, source.packed.run_offset(span[1]))
+        return end_offset
+
+    def _go_round(self, segment_id: int, below: Tier) -> bool:
+        """No copy has the next record as it is: look for what is whole of the hot one, then skip
+        what is damaged, or say so."""
+        stream, row = self._stream, self._stream.manifest.index.segments[segment_id]
+        hot = self._salvage(segment_id, below)
+        following = min(following for following, _ in self._tried.values())
+        if isinstance(hot, ResidentSegment):
+            assert isinstance(hot.source, SalvagedSegment)
+            found = hot.source.beyond(self.offset)
+            if found == self.offset:
+                self._held = hot
+                self._enter(hot)
+                return True
+            following = min(following, found)
+        errors = {tier: error for tier, (_, error) in self._tried.items()}
+        error = unreadable(stream, row, self.offset, errors)
+        # Whoever asks again finds what may have been repaired meanwhile.
+        self._tried_at = -1
+        stream.drop_open(segment_id)
+        if not self._skip:
+            self._salvaged = None
+            raise error
+        following = min(following, self.stop_offset)
+        gap = Gap(self.offset, following, str(error))
+        self.gaps = with_gap(self.gaps, stream, segment_id, gap)
+        self.go_to(following, self.stop_offset)
+        return True
+
+    def _salvage(self, segment_id: int, below: Tier) -> object:
+        """The damaged hot copy, as far as it is whole; an error where there is none."""
+        if self._salvaged is not None and self._salvaged.segment_id == segment_id:
+            return self._salvaged
+        stream = self._stream
+        if below is Tier.COLD:
+            try:
+                found: object = stream.salvage(segment_id)
+            except OSError as error:
+                return error
+        else:
+            what = segment_id, "salvage"
+            (ticket,) = self._have(what, lambda: [stream.ask_salvage(segment_id)])
+            found = ticket.outcome
+        if isinstance(found, ResidentSegment):
+            self._salvaged = found
+        return found
 
 
 def _are_over(tickets: list[Ticket]) -> bool:
@@ -240,7 +371,7 @@ class Lookup(Walk):
     """Finds one record, wherever it is."""
 
     def __init__(self, stream: StreamInstance, offset: int) -> None:
-        super().__init__(stream, offset, offset + 1)
+        super().__init__(stream, offset, offset + 1, skip=False)
 
     def attempt(self, below: Tier) -> Record:
         """The record; raises as `go_on` does."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Set
 
 from aof2._core.mapping import MappedSegment
-from aof2._core.pointread import PointReader
 from aof2._core.ringview import RingView
-from aof2.errors import AofError, CorruptionError, SegmentCorrupt, SegmentLost
+from aof2._core.salvage import SalvagedSegment
+from aof2.errors import CorruptionError, SegmentCorrupt, SegmentLost
 from aof2.framecache import FrameCache, Read, Ticket
 from aof2.leases import ResidentSegment
 from aof2.manifest.index import SegmentRow
@@ -19,42 +17,23 @@ from aof2.meters import Meters
 from aof2.objectstore import ObjectNotFound
 from aof2.signals import StreamSignals
 from aof2.tiers.cached import CachedSegment
+from aof2.tiers.choice import NONE_TRIED, Choice, is_damage
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.hot import HotTier
-from aof2.tiers.hydration import Hydration
 from aof2.tiers.remote import RemoteSide
-from aof2.tiers.residency import LOGGERS, Residency
 from aof2.tiers.tail import ReadonlyTail, Unsealed
 from aof2.tiers.warm import WarmTier
 from aof2.types import StreamIdentity, Tier
 
 OPEN_SEGMENTS_MAX = 16
 """Segments that a stream keeps open for random reads, so that `get` need not open files."""
-NONE_TRIED: Set[Tier] = frozenset()
-MEDIUM_ERRORS = frozenset(
-    {errno.EIO, errno.EBADMSG, errno.ENODATA, errno.ENXIO, errno.EREMOTEIO, errno.EUCLEAN}
-)
-"""What a read of a bad medium or of a damaged file system says."""
-
-
-def is_damage(error: BaseException) -> bool:
-    """Whether an error of a read says that the copy is bad, so that another one may be good."""
-    if isinstance(error, AofError):
-        return isinstance(error, CorruptionError) and not isinstance(error, SegmentLost)
-    return isinstance(error, OSError) and error.errno in MEDIUM_ERRORS
-
-
-class Holding(Residency):
+class Holding(Choice):
     """The part of an instance that readers get their bytes from.
 
     Attributes:
         writer: None where another process writes.
         signals: Woken on every seal, tier move and failure, among others.
-        changed: The lock that guards the fields of an instance.
-        points: Reads single records of hot segments; None for a stream that is only read.
         frames: Keeps what was decompressed, and reads it, over all streams.
-        meters: Where damage is counted.
-        hydration: What is wanted back in a nearer tier; set by whoever opens the stream.
     """
 
     def __init__(
@@ -69,46 +48,16 @@ class Holding(Residency):
         frames: FrameCache,
         meters: Meters,
     ) -> None:
-        super().__init__(identity, manifest, hot, warm, cold, remote)
+        super().__init__(identity, manifest, hot, warm, cold, remote, meters)
         self.signals = signals
-        self.changed = threading.RLock()
-        self.points: PointReader | None = None
         self.frames = frames
-        self.meters = meters
-        self.hydration: Hydration
         self._open: OrderedDict[tuple[int, Tier], ResidentSegment] = OrderedDict()
-        self._damaged: dict[int, set[Tier]] = {}
         self._ring: RingView | None = None
         self._tail = ReadonlyTail(hot)
 
     def unsealed(self) -> list[Unsealed]:
         """Started segments without a seal, oldest first."""
         raise NotImplementedError
-
-    # --- which copy -------------------------------------------------------------------------------
-
-    def copies(self, segment_id: int) -> list[Tier]:
-        """The tiers that may have a copy of a segment: the nearest first, damaged ones last."""
-        row = self.manifest.index.segments.get(segment_id)
-        if row is None or not row.sealed:
-            return [Tier.HOT]
-        found = [Tier.HOT]
-        if row.compressed is not None:
-            found.append(Tier.WARM)
-        if row.cold is not None and self.cold is not None:
-            found.append(Tier.COLD)
-        bad = self._damaged.get(segment_id, ())
-        return sorted(found, key=lambda tier: (tier in bad, tier))
-
-    def nearest(self, segment_id: int, but: Set[Tier] = NONE_TRIED) -> Tier:
-        """The tier that a read of a segment goes to."""
-        row = self.manifest.index.segments.get(segment_id)
-        bad = self._damaged.get(segment_id)
-        if row is None or not row.sealed or not (bad or but or segment_id not in self.hot.sizes):
-            return Tier.HOT
-        here = self.residency(row)
-        there = [tier for tier in self.copies(segment_id) if tier in here and tier not in but]
-        return next(iter(there), Tier.COLD)
 
     # --- opening ----------------------------------------------------------------------------------
 
@@ -171,7 +120,7 @@ class Holding(Residency):
 
     def _open_anew(self, segment_id: int, but: Set[Tier]) -> ResidentSegment:
         """Open the first copy that can be; what is found damaged on the way is reported."""
-        damage: Exception | None = None
+        damaged: dict[Tier, Exception] = {}
         for tier in self.copies(segment_id):
             if tier in but:
                 continue
@@ -183,12 +132,13 @@ class Holding(Residency):
                 if row is None or not row.sealed or not is_damage(error):
                     raise
                 self.report_damage(segment_id, tier, error)
-                damage = damage or error
+                damaged[tier] = error
                 continue
             if held is not None:
                 self._keep(held)
+                self.healed(segment_id, damaged)
                 return held
-        raise damage or self._lost(segment_id)
+        raise next(iter(damaged.values()), self._lost(segment_id))
 
     def _keep(self, held: ResidentSegment) -> None:
         with self.changed:
@@ -283,37 +233,29 @@ class Holding(Residency):
         if row.segment_id in files.sizes:
             self.report_damage(row.segment_id, tier, error)
 
-    def report_damage(self, segment_id: int, tier: Tier, error: BaseException) -> None:
-        """A read found that a copy of a sealed segment is missing or damaged: count it, log it and
-        have it repaired, once; from here on readers go to the other copies first."""
-        with self.changed:
-            bad = self._damaged.setdefault(segment_id, set())
-            if tier in bad:
-                return
-            bad.add(tier)
-            self._open.pop((segment_id, tier), None)
-        if self.points is not None:
-            self.points.drop(segment_id)
-        code = getattr(error, "code", None) or "IO"
-        self.meters.corruption[code] += 1
-        LOGGERS[tier].error(
-            "stream %s: the %s copy of segment %d is missing or damaged: %s",
-            self.name,
-            tier.name.lower(),
-            segment_id,
-            error,
-            extra={
-                "event": "copy_damaged",
-                "stream": self.name,
-                "segment": segment_id,
-                "tier": tier.value,
-                "path": getattr(error, "path", None) or getattr(error, "filename", None),
-                "position": getattr(error, "position", None),
-                "offset": getattr(error, "offset", None),
-                "code": code,
-            },
+    def ask_salvage(self, segment_id: int) -> Ticket:
+        """Have what is whole of a damaged hot copy found on another thread; the ticket's outcome is
+        a `ResidentSegment`, or the error that there is no such file."""
+        wish: tuple[list[Hashable], Read] = (
+            [(self.identity.uuid, "salvage", segment_id)],
+            lambda _: [self.salvage(segment_id)],
         )
-        self.hydration.needs_recovery(segment_id, tier, error)
+        return self.frames.ask(*wish, self.signals.hydration)
+
+    def salvage(self, segment_id: int) -> ResidentSegment:
+        """What is whole of a damaged hot copy; `FileNotFoundError` when there is none."""
+        row = self.manifest.index.segments[segment_id]
+        assert row.end_offset is not None
+        source = SalvagedSegment(
+            self.hot.directory,
+            self.hot.name(segment_id),
+            stream_uuid=self.identity.uuid,
+            segment_id=segment_id,
+            base_offset=row.base_offset,
+            end_offset=row.end_offset,
+            ext_id=row.ext_id,
+        )
+        return ResidentSegment(segment_id, Tier.HOT, source, True)
 
     # --- places -----------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.batch",
         "aof2.places",
         "aof2.readahead",
+        "aof2.damage",
         "aof2.walking",
         "aof2.copies",
         "aof2.recovery",
