@@ -111,6 +111,7 @@ def _hydration_failed(
         return  # It was evicted meanwhile; planned again, from the tier that has it.
     if gone or isinstance(error, CorruptionError):
         stream.report_damage(segment_id, source, error)
+        stream.hydration.needs_recovery(segment_id, source, error)
         if stream.hydration.is_pending(segment_id):
             return  # The wish stays until the copy was made again.
     failure = error if isinstance(error, AofError) else _failed(str(error), stream, row)

@@ -129,7 +129,8 @@ class Holding(Choice):
                 held = held or self._open_copy(segment_id, tier)
             except (CorruptionError, OSError) as error:
                 row = self.manifest.index.segments.get(segment_id)
-                if row is None or not row.sealed or not is_damage(error):
+                gone = isinstance(error, FileNotFoundError)
+                if row is None or not row.sealed or not (gone or is_damage(error)):
                     raise
                 self.report_damage(segment_id, tier, error)
                 damaged[tier] = error
@@ -138,7 +139,8 @@ class Holding(Choice):
                 self._keep(held)
                 self.healed(segment_id, damaged)
                 return held
-        raise next(iter(damaged.values()), self._lost(segment_id))
+        bad = [error for error in damaged.values() if not isinstance(error, FileNotFoundError)]
+        raise bad[0] if bad else self._lost(segment_id)
 
     def _keep(self, held: ResidentSegment) -> None:
         with self.changed:
@@ -170,8 +172,9 @@ class Holding(Choice):
                 packed = self.cold.open(row.cold)
             else:
                 return None
-        except FileNotFoundError as error:
-            self._missing(row, tier, error)
+        except FileNotFoundError:
+            if self._is_missing(row, tier):
+                raise
             return None
         except ObjectNotFound as error:
             if self.remote.is_trimmed(row):
@@ -187,10 +190,10 @@ class Holding(Choice):
         for _ in range(2):
             try:
                 source = self._map(segment_id)
-            except FileNotFoundError as error:
+            except FileNotFoundError:
                 row = self.manifest.index.segments.get(segment_id)
-                if row is not None:
-                    self._missing(row, Tier.HOT, error)
+                if row is not None and self._is_missing(row, Tier.HOT):
+                    raise
                 return None
             row = self.manifest.index.segments.get(segment_id)
             if row is None or not row.sealed:
@@ -224,14 +227,13 @@ class Holding(Choice):
 
     # --- damage -----------------------------------------------------------------------------------
 
-    def _missing(self, row: SegmentRow, tier: Tier, error: FileNotFoundError) -> None:
-        """A file is not there: report it, unless it was dropped, or another process may have."""
+    def _is_missing(self, row: SegmentRow, tier: Tier) -> bool:
+        """Whether a file that is not there was not dropped by us, nor by another process."""
         files = self.hot if tier is Tier.HOT else self.warm
         dropped = row.hot_evicted if tier is Tier.HOT else row.warm_evicted
         if self.writer is None or not row.sealed or dropped or self.remote.is_trimmed(row):
-            return
-        if row.segment_id in files.sizes:
-            self.report_damage(row.segment_id, tier, error)
+            return False
+        return row.segment_id in files.sizes
 
     def ask_salvage(self, segment_id: int) -> Ticket:
         """Have what is whole of a damaged hot copy found on another thread; the ticket's outcome is

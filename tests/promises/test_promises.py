@@ -61,7 +61,8 @@ def test_a_killed_writer_leaves_an_exact_prefix_with_all_that_returned(tmp_path,
 
 
 def test_damage_in_a_sealed_segment_is_an_error_that_says_where(tmp_path):
-    """Goal: promise 5 for sealed segments. Method: flip one bit of a payload, read everything."""
+    """Goal: promise 5 for sealed segments. Method: flip one bit of a payload, read everything: with
+    the other copy, which is whole, and beside it with none."""
     with aof2.open(tmp_path / "root") as manager:
         log = manager.stream("a")
         for n in range(100):
@@ -73,14 +74,23 @@ def test_damage_in_a_sealed_segment_is_an_error_that_says_where(tmp_path):
     at = data.index(b"000050")
     data[at] ^= 1
     path.write_bytes(data)
-    with aof2.open(tmp_path / "root") as manager:
+    (warm,) = (tmp_path / "root").glob("*/warm/*.seg.zst")
+    packed = warm.read_bytes()
+    warm.unlink()
+    with aof2.open(tmp_path / "root", readonly=True) as manager:
         reader = manager.stream("a").reader()
         assert [reader.read().offset for _ in range(50)] == list(range(50))
         with pytest.raises(aof2.RecordCorrupt) as caught:
             reader.read()
     error = caught.value
     assert (error.path, error.offset, error.position) == (str(path), 50, at - 32)
-    assert error.intact_on == ("WARM",)
+    assert error.intact_on == ()
+    warm.write_bytes(packed)
+    with aof2.open(tmp_path / "root") as manager:
+        assert [record.payload for record in manager.stream("a").reader()] == [
+            b"%06d" % n for n in range(100)
+        ]
+        assert manager.metrics().reads_healed == {"hot": 1}
 
 
 def test_a_second_writer_learns_who_has_the_root(tmp_path):

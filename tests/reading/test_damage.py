@@ -182,3 +182,25 @@ def test_a_segment_without_any_copy_is_one_gap(small):
 def test_the_wrong_word_is_refused(small):
     with pytest.raises(ValueError, match="raise"):
         small.log.reader(on_corruption="ignore")
+
+
+def test_a_file_that_has_gone_is_made_again(tmp_path):
+    """Goal: a lost hot file costs no read, is counted once, and a writer's manager has it replaced.
+
+    Method: unlink it under an open manager, read everything, look at the counters.
+    """
+    with aof2.open(tmp_path / "root") as manager:
+        log = manager.stream("a")
+        for n in range(50):
+            log.append(b"%d" % n)
+        log.seal()
+        manager.drain()
+        (hot,) = (tmp_path / "root").glob("*/segments/*1.seg")
+        hot.unlink()
+        log._instance.drop_open(1)
+        for _ in range(2):
+            assert list(log.reader().payloads()) == [b"%d" % n for n in range(50)]
+        assert manager.metrics().reads_healed == {"hot": 1}
+        assert manager.metrics().corruption == {"IO": 1}
+        manager.drain()
+        assert list(log.reader().payloads()) == [b"%d" % n for n in range(50)]
