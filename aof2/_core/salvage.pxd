@@ -11,7 +11,7 @@ cdef class SalvagedSegment:
     cdef readonly uint64_t ext_id
     cdef uint8_t *_data          # the file; what could not be read is zero
     cdef uint64_t _bytes
-    cdef list _stretches         # (position, end, offset, next offset) of frames without a hole
+    cdef list _stretches         # position, end, offset, next offset: frames without a hole
 
     cdef int _load(self, int fd, uint64_t n) except -1
     cdef bint _identify(self, int fd, bytes stream_uuid, uint64_t segment_id) except -1

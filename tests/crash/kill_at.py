@@ -129,7 +129,7 @@ def bring_back(log: aof2.Aof) -> None:
     cold = [i for i in log.segments() if i.sealed and aof2.Tier.HOT not in i.residency]
     stream.hydration.hydrate(cold[0].segment_id).block(None)
     damaged = cold[1].segment_id
-    stream.report_damage(damaged, aof2.Tier.WARM, aof2.ObjectCorrupt("planned"))
+    stream.hydration.needs_recovery(damaged, aof2.Tier.WARM, aof2.ObjectCorrupt("planned"))
     stream.signals.hydration.wait(lambda: not stream.hydration.is_pending(damaged), None)
 
 
