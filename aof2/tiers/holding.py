@@ -63,7 +63,8 @@ class Holding(Choice):
 
     def opened(self, segment_id: int, but: Set[Tier] = NONE_TRIED) -> ResidentSegment | None:
         """A segment that is held open already, from the tier that a read goes to."""
-        return self._opened(segment_id, self.nearest(segment_id, but))
+        tier = self.nearest(segment_id, but)
+        return None if tier in but else self._opened(segment_id, tier)
 
     def _opened(self, segment_id: int, tier: Tier) -> ResidentSegment | None:
         with self.changed:

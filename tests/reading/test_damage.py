@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
+from coldhelp import cold_segments, cold_stream, noise
 from damagehelp import FRAMES_AT, Damaged, damaged
 
 import aof2
@@ -204,3 +206,35 @@ def test_a_file_that_has_gone_is_made_again(tmp_path):
         assert manager.metrics().corruption == {"IO": 1}
         manager.drain()
         assert list(log.reader().payloads()) == [b"%d" % n for n in range(50)]
+
+
+@pytest.mark.parametrize("form", ["blocking", "async"])
+def test_a_damaged_object_that_is_the_only_copy(tmp_path, monkeypatch, form):
+    """Goal: an error that comes to its end, and a gap of what one zstd frame has.
+
+    Method: the store answers with a flipped bit in one frame of the first segment, every time.
+    """
+    records = noise(5, 2000, 1000)
+
+    async def of(reader: aof2.AofReader) -> list[int]:
+        return [record.offset async for record in reader]
+
+    def everything(reader: aof2.AofReader) -> list[int]:
+        return asyncio.run(of(reader)) if form == "async" else [r.offset for r in reader]
+
+    with cold_stream(tmp_path, monkeypatch, records) as (log, store):
+        info = cold_segments(log)[0]
+        content, crc64 = store._objects[info.key]
+        store._objects[info.key] = (content[:40_000] + b"?" + content[40_001:], crc64)
+        for _ in range(2):
+            reader = log.reader(stop=info.end_offset)
+            with pytest.raises(aof2.ObjectCorrupt) as caught:
+                everything(reader)
+            assert (caught.value.path, caught.value.offset) == (info.key, reader.offset)
+        reader = log.reader(stop=info.end_offset, on_corruption="skip")
+        found = everything(reader)
+        (gap,) = reader.gaps
+        assert gap.first == caught.value.offset
+        assert 0 < gap.next - gap.first <= 17
+        lost = range(gap.first, gap.next)
+        assert found == [n for n in range(info.end_offset) if n not in lost]
