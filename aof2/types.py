@@ -81,6 +81,15 @@ class Watermarks:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """Records that a reader with `on_corruption="skip"` left out: `[first, next)`, and why."""
+
+    first: int
+    next: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class ReplayReport:
     """What opening a manifest replayed. Its lags are 0 after an open that found all in order.
 
