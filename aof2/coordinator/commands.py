@@ -241,7 +241,7 @@ class SetAside(Command):
     Enqueued by: the planner, after a read or a hydration found the damage.
     Effect:      residency loses the tier. Where only tier 2 has the segment then, a `Fetch`
     follows.
-    Idempotent:  a file that is gone is forgotten; one that became the only copy stays.
+    Idempotent:  a file that is gone is forgotten; one without another whole copy stays.
     """
 
     segment: int

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from aof2._core import compressed, seal
 from aof2._core.compressed import CompressedInfo
 from aof2._core.manifest import RecordType
 from aof2.admission import on_disk
 from aof2.coordinator.commands import Fetch, Hydrate, SetAside
 from aof2.coordinator.context import Context
 from aof2.coordinator.planner import Fit, how_fits
-from aof2.errors import AofError, CorruptionError, HydrationFailed, VersionTooNew
+from aof2.errors import AofError, CorruptionError, HydrationFailed, SegmentCorrupt, VersionTooNew
 from aof2.manifest.index import SegmentRow
 from aof2.tiers.instance import StreamInstance
 from aof2.tiers.residency import LOGGERS
@@ -149,16 +150,16 @@ def _failed(text: str, stream: StreamInstance, row: SegmentRow) -> HydrationFail
 def handle_set_aside(command: SetAside, stream: StreamInstance, ctx: Context) -> None:
     """Move a damaged local copy into quarantine, and have it made again.
 
-    Order: `FetchQueued`, if only tier 2 has the segment then → flush of the manifest → rename into
-    quarantine → fsync of both directories. A crash before the rename finds the record at the next
-    open, which verifies the file before it believes it.
+    Order: another local copy is read whole → `FetchQueued`, if only tier 2 has the segment then →
+    flush of the manifest → rename into quarantine → fsync of both directories. A crash before the
+    rename finds the record at the next open, which verifies the file before it believes it.
     """
     hydration, segment_id, tier = stream.hydration, command.segment, command.tier
     row = _wanted(stream, segment_id)
     reason = hydration.damaged.get((segment_id, tier), "")
-    held = frozenset[Tier]() if row is None else stream.residency(row) - {tier}
+    held = frozenset[Tier]() if row is None else _whole_copies(stream, row, tier, ctx)
     if row is None or not held:
-        # It became the only copy meanwhile: what of it can be read stays readable.
+        # No other copy has all of it: what of this one can be read stays readable.
         hydration.is_replaced(segment_id, tier, fetch=False)
         return
     fetch = held == {Tier.COLD} and stream.cold is not None
@@ -184,6 +185,43 @@ def handle_set_aside(command: SetAside, stream: StreamInstance, ctx: Context) ->
     )
     hydration.is_replaced(segment_id, tier, fetch=fetch)
     stream.forget(segment_id)
+
+
+def _whole_copies(
+    stream: StreamInstance, row: SegmentRow, but: Tier, ctx: Context
+) -> frozenset[Tier]:
+    """The tiers whose copy of a segment is whole: local ones are read, objects were verified when
+    they were uploaded, and are again when they come back."""
+    found = set(stream.residency(row) - {but})
+    for tier in sorted(found - {Tier.COLD}):
+        try:
+            _check_whole(stream, row, tier, ctx)
+        except (CorruptionError, VersionTooNew, OSError) as error:
+            found.discard(tier)
+            if isinstance(error, CorruptionError):
+                stream.report_damage(row.segment_id, tier, error)
+                if Tier.COLD in found:
+                    stream.hydration.needs_recovery(row.segment_id, tier, error)
+    return frozenset(found)
+
+
+def _check_whole(stream: StreamInstance, row: SegmentRow, tier: Tier, ctx: Context) -> None:
+    """Raise unless a local copy of a segment is what its checksums say."""
+    if tier is Tier.WARM:
+        files = stream.warm
+        name = files.file_name(row.segment_id)
+        compressed.verify(files.directory, name, expect=expected(stream, row), stop=ctx.stopping)
+        return
+    name = stream.hot.file_name(row.segment_id)
+    footer = seal.read_footer(stream.hot.directory, name)
+    if footer is None or footer.before_crc64 != row.segment_crc64:
+        raise SegmentCorrupt(
+            "its footer is not the one that was recorded",
+            stream=stream.name,
+            segment=row.segment_id,
+            path=stream.hot.directory.join(name),
+        )
+    seal.verify_sealed(stream.hot.directory, name, footer)
 
 
 def handle_fetch(command: Fetch, stream: StreamInstance, ctx: Context) -> None:
