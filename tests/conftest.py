@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,3 +59,25 @@ _prefixes = itertools.count(1)
 def tier2_s3(seaweedfs: SeaweedFS) -> dict[str, str]:
     """Arguments of a `Tier2Config` (and of `open_store`) with a prefix that nobody used before."""
     return seaweedfs.tier2(f"t{next(_prefixes)}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts empty file systems of so many KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    made: list[Path] = []
+
+    def mount(kib: int) -> Path:
+        path = tmp_path / f"disk-{len(made)}"
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(path)]
+        mounted = subprocess.run(command, capture_output=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"no small file system may be mounted here: {mounted.stderr.decode()}")
+        made.append(path)
+        return path
+
+    yield mount
+    for path in made:
+        subprocess.run(["umount", "-l", str(path)], check=True)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from crashhelp import KIB, check, config, fill, payload, reopen
@@ -234,24 +233,6 @@ def check_readable(log: aof2.Aof, count: int) -> None:
     assert list(log.reader().payloads()) == [payload(n) for n in range(count)]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system may be mounted here: {mounted.stderr.decode()}")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
-
-
 def test_a_disk_that_is_really_full_kills_nobody(small_disk):
     """Goal: promise 7: no signal. Method: fill 8 MiB; read all; make room; go on; reopen."""
     settings = aof2.AofManagerConfig(
@@ -259,9 +240,10 @@ def test_a_disk_that_is_really_full_kills_nobody(small_disk):
         coordinator=aof2.CoordinatorConfig(retry_delay_s=0.05),
         flush=aof2.FlushConfig(ring_bytes=64 * KIB),
     )
-    ballast = small_disk / "ballast"
+    disk = small_disk(8 * KIB)
+    ballast = disk / "ballast"
     ballast.write_bytes(os.urandom(2 << 20))
-    with aof2.open(small_disk / "root", config=settings) as manager:
+    with aof2.open(disk / "root", config=settings) as manager:
         log = manager.stream("a")
         body = os.urandom(4000)
         with pytest.raises((aof2.WouldBlock, aof2.StorageFull)) as caught:  # noqa: PT012
@@ -275,7 +257,7 @@ def test_a_disk_that_is_really_full_kills_nobody(small_disk):
         ballast.unlink()
         assert log.append(body, timeout=20) == held
         log.flush(timeout=20)
-    with aof2.open(small_disk / "root", config=settings) as manager:
+    with aof2.open(disk / "root", config=settings) as manager:
         assert list(manager.stream("a").reader().payloads()) == [body] * (held + 1)
 
 
