@@ -133,8 +133,8 @@ def measure(base: str, payload: bytes, rounds: int, appends: int, *, strict: boo
             timed_us(lambda: log.append(payload, durable=True), 2 * TURN)
             for _ in range(rounds):
                 single = one_thread(log, raw, payload, appends, out)
-                out.threads.append(many_threads(log, payload, 16, appends // 4) / single)
-                out.coroutines.append(many_coroutines(log, payload, 1000, 5) / single)
+                out.threads.append(many_threads(log, payload, 16, appends // 2) / single)
+                out.coroutines.append(many_coroutines(log, payload, 1000, 20) / single)
         raw.close()
     return out
 

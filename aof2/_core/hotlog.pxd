@@ -109,6 +109,9 @@ cdef struct HotLog:
     int64_t turn_ns              # how long the newest flush took that somebody had asked for
     int64_t ended_ns             # when it ended
     uint32_t waiting             # threads that wait for a flush; under the lock
+    uint64_t arrivals            # how often a thread began to
+    uint64_t expected            # as many arrivals once those are back whom the newest flush served
+    uint32_t unmet               # so many flushes do not look out for them, as they did not come
     bint linger                  # who waits comes back at once: the flush thread spins, too
     BellState *bell              # rung for news that somebody waits for; NULL: there is none
     uint32_t wanted              # such news (HotNews); the next of a kind rings and takes it away
@@ -118,6 +121,7 @@ cdef struct HotLog:
     pthread_mutex_t lock
     pthread_cond_t work          # the write-out thread waits here
     pthread_cond_t flush_work    # the flush thread waits here
+    pthread_cond_t flushed       # who has asked for a flush waits here
     pthread_cond_t change        # everybody else waits here
     pthread_t writer_thread
     pthread_t flush_thread

@@ -37,6 +37,7 @@ cdef HotLog *hot_new() noexcept nogil:
         pthread_mutex_init(&log.lock, NULL)
         cond_init(&log.work)
         cond_init(&log.flush_work)
+        cond_init(&log.flushed)
         cond_init(&log.change)
         log.spin_ns = SPIN_NS if may_spin() else 0
     return log
@@ -86,6 +87,7 @@ cdef void hot_poison(HotLog *log, int failure) noexcept nogil:
         log.file_limit = 0
     pthread_cond_broadcast(&log.work)
     pthread_cond_broadcast(&log.flush_work)
+    pthread_cond_broadcast(&log.flushed)
     hot_announce(log)
     pthread_mutex_unlock(&log.lock)
 

@@ -149,6 +149,7 @@ cdef int hot_flush_once(HotLog *log) noexcept nogil:
             store_release(&log.header.durable_offset, offset)
             tell_locked_store(&log.header.durable, 24)
         hot_tell(log, NEWS_DURABLE)
+    pthread_cond_broadcast(&log.flushed)
     hot_announce(log)
     return error
 
@@ -174,12 +175,16 @@ cdef int hot_flush(
     cdef bint spin = not lead and log.spin_ns > log.turn_ns
     pthread_mutex_lock(&log.lock)
     log.waiting += 1
+    log.arrivals += 1
     while error == 0 and (log.durable < target or log.durable_offset < target_offset):
         if log.state == HOT_POISONED:
             error = log.failure
         elif lead and not log.syncing:
             log.syncing = True
             error = hot_flush_once(log)
+        elif lead:
+            if cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
+                error = ETIMEDOUT
         else:
             if log.asked < target_offset:
                 log.asked = target_offset
@@ -189,7 +194,7 @@ cdef int hot_flush(
                 pthread_mutex_unlock(&log.lock)
                 _spin_until_durable(log, target_offset, timeout_ns)
                 pthread_mutex_lock(&log.lock)
-            elif cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
+            elif cond_wait_ns(&log.flushed, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
                 error = ETIMEDOUT
     log.waiting -= 1
     pthread_mutex_unlock(&log.lock)

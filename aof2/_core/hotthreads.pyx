@@ -40,6 +40,7 @@ cdef extern from "loglock.h" nogil:
 cdef enum:
     LOOK_AGAIN_NS = 50000000     # after an append that did not see that it has to wake us
     LINGER_NS = 50000            # so soon the next one asks who appends and waits in a loop
+    UNMET_TURNS = 8              # so many flushes do not wait for those who did not come
 
 
 cdef void _start_writeback(HotLog *log) noexcept nogil:
@@ -96,15 +97,47 @@ cdef void _flush_for_all(HotLog *log) noexcept nogil:
     """One turn of the flush thread, which holds the lock and keeps it."""
     cdef int64_t began = monotonic_ns()
     cdef bint asked = log.asked > log.durable_offset
+    cdef uint64_t arrivals
     if asked and log.spin_ns and began - log.ended_ns < LINGER_NS:
         log.linger = True
+    if asked and log.expected > log.arrivals:
+        _gather(log)
+        began = monotonic_ns()
+    arrivals = log.arrivals
     log.syncing = True
     hot_flush_once(log)
     if asked:
         log.ended_ns = monotonic_ns()
         log.turn_ns = log.ended_ns - began
+        # Whoever came during the turn waits for the next one; the others of those who wait now
+        # were served, and wake.
+        log.expected = 0
+        if log.waiting > 1 and log.waiting + arrivals > log.arrivals:
+            log.expected = log.waiting + arrivals
         if log.linger and log.waiting <= 1 and log.turn_ns < log.spin_ns:
             _linger(log)
+
+
+cdef void _gather(HotLog *log) noexcept nogil:
+    """Wait a moment for those whom the last flush served; the caller holds the lock.
+
+    Threads that append and wait in a loop would else split into two halves, each of which waits
+    for the other's sync. Where they do not come back, the next flushes do not look out for them.
+    """
+    cdef int64_t until = log.ended_ns + min(log.turn_ns // 2, log.spin_ns)
+    cdef unsigned int turn = 0
+    if log.unmet:
+        log.unmet -= 1
+        return
+    pthread_mutex_unlock(&log.lock)
+    while load_acquire(&log.arrivals) < log.expected and not log.stop:
+        spin_turn(turn)
+        turn += 1
+        if monotonic_ns() > until:
+            break
+    pthread_mutex_lock(&log.lock)
+    if log.arrivals < log.expected:
+        log.unmet = UNMET_TURNS
 
 
 cdef void _linger(HotLog *log) noexcept nogil:
@@ -206,6 +239,7 @@ cdef void hot_stop_threads(HotLog *log) noexcept nogil:
     log.stop = True
     pthread_cond_broadcast(&log.work)
     pthread_cond_broadcast(&log.flush_work)
+    pthread_cond_broadcast(&log.flushed)
     hot_announce(log)
     pthread_mutex_unlock(&log.lock)
     pthread_join(log.writer_thread, NULL)
