@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -247,28 +248,33 @@ def test_nothing_of_a_later_segment_is_synced_before_the_earlier_ones(tmp_path):
 
 READER = """
 import json, sys, time, aof2
-with aof2.open(sys.argv[1], readonly=True) as manager:
+with aof2.open(sys.argv[1], readonly=True, tier2=sys.argv[2]) as manager:
     log = manager.stream("a")
     for line in sys.stdin:
         wanted = json.loads(line)
         for _ in range(3000):
             marks = log.watermarks
-            if [marks.appended, marks.local] == wanted:
+            seen = [marks.appended, marks.local, marks.remote]
+            if seen == wanted:
                 break
             time.sleep(0.002)
-        limited = [r.offset for r in log.reader(until="local")]
-        print(json.dumps([marks.appended, marks.local, len(limited)]), flush=True)
+        for until in ("appended", "local", "remote"):
+            seen.append(len([r.offset for r in log.reader(until=until)]))
+        print(json.dumps(seen), flush=True)
 """
 
 
 def test_another_process_sees_the_watermarks_move(tmp_path):
-    """Goal: `appended` and `local` in a readonly process; `until="local"` ends there. Method: a
-    child looks after each step of the writer."""
-    with aof2.open(tmp_path / "r", config=settings(interval_s=None, bytes=None)) as manager:
+    """Goal: all three watermarks in a readonly process, and `until=` ends at each. Method: a child
+    looks after each step of the writer."""
+    config = dataclasses.replace(
+        settings(interval_s=None, bytes=None), tier2=aof2.Tier2Config(url=str(tmp_path / "cold"))
+    )
+    with aof2.open(tmp_path / "r", config=config) as manager:
         log = manager.stream("a")
         log.append(b"0", durable=True)
         child = subprocess.Popen(
-            [sys.executable, "-c", READER, str(tmp_path / "r")],
+            [sys.executable, "-c", READER, str(tmp_path / "r"), str(tmp_path / "cold")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -276,15 +282,24 @@ def test_another_process_sees_the_watermarks_move(tmp_path):
         assert child.stdin is not None
         assert child.stdout is not None
         with child:
-            for appended, flush in ((5, False), (5, True), (9, False), (9, True)):
+            for appended, step in (
+                (5, None),
+                (5, log.flush),
+                (5, lambda: log.wait(4, "remote", timeout=30)),
+                (9, None),
+                (9, log.flush),
+                (9, lambda: log.wait(8, "remote", timeout=30)),
+            ):
                 while log.next_offset < appended:
                     log.append(b"x")
-                if flush:
-                    log.flush()
-                local = log.watermarks.local
-                child.stdin.write(json.dumps([appended, local]) + "\n")
+                if step is not None:
+                    step()
+                marks = log.watermarks
+                assert marks.appended == appended
+                wanted = [marks.appended, marks.local, marks.remote]
+                child.stdin.write(json.dumps(wanted) + "\n")
                 child.stdin.flush()
-                assert json.loads(child.stdout.readline()) == [appended, local, local]
+                assert json.loads(child.stdout.readline()) == wanted * 2
             child.stdin.close()
 
 
