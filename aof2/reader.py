@@ -68,6 +68,7 @@ class AofReader(Walk):
         self._until = until
         self._timeout_s = timeout_s
         self._hard_stop = stop
+        self._to_the_end = stop is None
         if stop is None and not follow:
             self._hard_stop = self._watermark()
         self._raise_stop()
@@ -290,6 +291,11 @@ class AofReader(Walk):
         """Do one thing that lets the cursor go on, or say that nothing can be done now."""
         if self._closed or self.status == CursorStatus.STOP:
             if self._closed or (self._hard_stop is not None and self.offset >= self._hard_stop):
+                if self._to_the_end and not self._closed:
+                    self._stream.check_end(self.offset)
                 return _Step.DONE
-            return _Step.MORE if self._raise_stop() else _Step.TAIL
+            if self._raise_stop():
+                return _Step.MORE
+            self._stream.check_end(self.offset)
+            return _Step.TAIL
         return _Step.MORE if self.go_on(below) else _Step.TAIL

@@ -8,6 +8,7 @@ ends the same.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aof2._core import scan, seal
@@ -18,7 +19,8 @@ from aof2._core.scan import Scan
 from aof2._core.seal import FooterInfo
 from aof2.clock import Clock
 from aof2.copies import recover_copies
-from aof2.errors import AofError, RecordCorrupt, SegmentCorrupt
+from aof2.errors import AofError, SegmentCorrupt
+from aof2.tiers.evidence import Unfinished, find_damage, lost_its_start
 from aof2.tiers.hot import RING_NAME
 from aof2.tiers.instance import StreamInstance
 from aof2.types import RecoveryReport
@@ -226,37 +228,37 @@ class Recovery:
         scans: list[tuple[int, Scan]] = []
         unstarted: list[int] = []
         for segment_id in unsealed:
-            found = scan.scan(self._hot.directory, self._hot.name(segment_id), ring=ring)
+            name = self._hot.name(segment_id)
+            found = scan.scan(self._hot.directory, name, ring=ring, look_ahead=True)
             if found is None:
                 # Prepared, never started: nothing was ever in it.
                 unstarted.append(segment_id)
             else:
                 scans.append((segment_id, found))
-        self._recover_started(scans, unstarted, ring)
+        unfinished = Unfinished(scans, unstarted, self._found.next_offset)
+        damage = find_damage(self._stream.name, self._hot, unfinished)
+        if damage is not None:
+            raise damage  # Before anything is changed.
+        self._recover_started(unfinished, ring)
         for segment_id in unstarted:
             self._hot.directory.unlink(self._hot.name(segment_id))
 
-    def _recover_started(
-        self, scans: list[tuple[int, Scan]], unstarted: list[int], ring: RingView | None
-    ) -> None:
+    def _recover_started(self, unfinished: Unfinished, ring: RingView | None) -> None:
+        scans = unfinished.started
         for at, (segment_id, found) in enumerate(scans):
-            later = scans[at + 1 :]
-            if self._lost_its_start(found, later, unstarted):
-                self._check_evidence(segment_id, found, later)
+            if lost_its_start(unfinished, at, self._found.next_offset):
                 self._found.truncated_bytes += found.begun_bytes
                 self._set_aside_from(at, scans)
                 return
-            self._check_base(segment_id, found)
             if found.whole:
                 self._finish(segment_id, found, ring)
                 continue
-            self._check_evidence(segment_id, found, later)
             if found.records == 0:
                 # Its very first frame is torn, so nothing in it was ever acknowledged.
                 self._found.truncated_bytes += found.torn_end - found.end_position
                 self._set_aside_from(at, scans)
                 return
-            if not later and ring is None and found.clean:
+            if at + 1 == len(scans) and ring is None and found.clean:
                 self._found.resume = (segment_id, found)
                 self._found.next_offset = found.end_offset
                 self._hot.adopt(segment_id)
@@ -268,64 +270,10 @@ class Recovery:
                 self._finish(segment_id, found, ring)
             return
 
-    def _lost_its_start(
-        self, found: Scan, later: list[tuple[int, Scan]], unstarted: list[int]
-    ) -> bool:
-        """Whether a power cut took a segment's start block, or that of the one before it, and
-        nothing shows that a flush had covered anything from there on."""
-        if found.claims_durable or any(s.claims_durable for _, s in later):
-            return False
-        return found.start is None or (
-            found.start.base_offset != self._found.next_offset
-            and found.start.previous_id in unstarted
-        )
-
-    def _set_aside_from(self, at: int, scans: list[tuple[int, Scan]]) -> None:
+    def _set_aside_from(self, at: int, scans: Sequence[tuple[int, Scan]]) -> None:
         """Move started segments behind a cut out of the way; none of them holds a witness."""
         for segment_id, _ in reversed(scans[at:]):
             self._to_quarantine(self._hot.directory, self._hot.name(segment_id))
-
-    def _check_base(self, segment_id: int, found: Scan) -> None:
-        if found.start is None:
-            raise SegmentCorrupt(
-                "the start block is damaged, but a later segment shows that it was durable",
-                stream=self._stream.name,
-                segment=segment_id,
-                path=self._hot.directory.join(self._hot.name(segment_id)),
-                offset=self._found.next_offset,
-            )
-        if found.start.base_offset != self._found.next_offset:
-            raise SegmentCorrupt(
-                f"the segment begins at offset {found.start.base_offset}, but the one before "
-                "it ends "
-                f"at {self._found.next_offset}: a segment between them is missing or damaged",
-                stream=self._stream.name,
-                segment=segment_id,
-                path=self._hot.directory.join(self._hot.name(segment_id)),
-                offset=self._found.next_offset,
-            )
-
-    def _check_evidence(self, segment_id: int, found: Scan, later: list[tuple[int, Scan]]) -> None:
-        """Refuse to cut where something shows that a flush covered more than what is valid.
-
-        Witnesses: confirmation slots, the durable positions that valid frames claim, the pointer,
-        and anything durable in a later file, because flushes are in order.
-        """
-        low = found.durable_low
-        witness = any(s.claims_durable for _, s in later)
-        pointer = self._hot.read_pointer()
-        sealed = pointer is not None and pointer.segment_id >= segment_id
-        if found.end_position < low or witness or sealed:
-            raise RecordCorrupt(
-                "a record that was durable cannot be read: the frame there fails its checks, but "
-                + ("a later segment shows" if witness or sealed else f"position {low} shows")
-                + " that it was flushed. Nothing was cut; restore the segment from a backup",
-                stream=self._stream.name,
-                segment=segment_id,
-                path=self._hot.directory.join(self._hot.name(segment_id)),
-                position=found.end_position,
-                offset=found.end_offset,
-            )
 
     def _cut(self, segment_id: int, found: Scan) -> None:
         """Keep the bytes of an unfinished last write aside; `finish` then clears them."""

@@ -161,6 +161,7 @@ class Aof(Appending):
         if instance.writer is None and not 0 <= offset < self.next_offset:
             instance.refresh()
         if not self.first_offset <= offset < self.next_offset:
+            instance.check_end(offset)
             raise instance.out_of_range(offset)
         return Lookup(instance, offset)
 

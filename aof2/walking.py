@@ -225,6 +225,7 @@ class Walk(RecordCursor):
             if self.offset == following and all(u.ended for u in stream.unsealed()):
                 stream.refresh()
                 if self.offset == stream.next_offset:
+                    stream.check_end(self.offset)
                     return False
             try:
                 segment_id = self._segment = stream.find(self.offset)[0]
@@ -254,6 +255,7 @@ class Walk(RecordCursor):
             self._stream.refresh()
             following = self._stream.next_after(held.segment_id)
             if following is None:
+                self._stream.check_end(self.offset)
                 return False
         self._held, self._segment, self._arriving = None, following, False
         return self._find_segment(below)
@@ -268,6 +270,7 @@ class Walk(RecordCursor):
         if self._stream.writer is None and self.offset >= self._stream.next_offset:
             self._stream.refresh()
         if self.offset >= self._stream.next_offset:
+            self._stream.check_end(self.offset)
             return False
         bad = status in (CursorStatus.BAD, CursorStatus.UNKNOWN) and self._stream.writer is not None
         self._looks = self._looks + 1 if self._looked_at == self.offset else 0

@@ -4,11 +4,12 @@ import os
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset
 
 from aof2._core.frame cimport FRAME_OK, FRAME_SHORT, FRAME_UNKNOWN, FrameView, check_frame
 from aof2._core.layout cimport END_BYTES, FRAMES_AT, IndexEntry, KIND_END, START_AT, Slot
 from aof2._core.logfile cimport read_header_fd, read_slot, read_start_fd
+from aof2._core.lookahead cimport look_ahead, look_ahead_ring
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport check_errno, sys_close, sys_fdatasync, sys_pread, sys_pwrite
 from aof2._core.ringview cimport RingView, ring_at
@@ -27,6 +28,7 @@ cdef class Scan:
 
     def __cinit__(self):
         run_init(&self.run)
+        memset(&self.ahead, 0, sizeof(self.ahead))
 
     def __dealloc__(self):
         if not self.run_taken:
@@ -50,12 +52,13 @@ cdef class Scan:
     @property
     def durable_low(self):
         """Position below which slots or frames of this very file show that a flush covered it."""
-        return max(<uint64_t> FRAMES_AT, self.slot_position, self.run.durable_witness)
+        return max(<uint64_t> FRAMES_AT, self.slot_position, self.run.durable_witness,
+                   self.ahead.durable_position)
 
     @property
     def claims_durable(self):
         """Whether anything in this file shows that a flush happened while it was being written."""
-        return self.slot_position > FRAMES_AT or self.run.durable_witness > 0
+        return self.durable_low > FRAMES_AT
 
     @property
     def begun_bytes(self):
@@ -197,28 +200,48 @@ cdef int _find_torn_end(int fd, Scan scan, uint64_t size) except -1:
     return 0
 
 
-cdef bint _lost_start(int fd, Scan scan, uint64_t size) except -1:
+cdef int _look_behind(int fd, Scan scan, uint64_t size, RingView ring, bint ahead) except -1:
+    """Find the last byte behind the valid prefix that is not zero; with `ahead`, also what valid
+    frames there say was durable."""
+    cdef uint64_t salt = scan.header.salt, ring_base
+    cdef int error
+    if not ahead:
+        return _find_torn_end(fd, scan, size)
+    with nogil:
+        error = look_ahead(fd, salt, scan.end_position, size, &scan.ahead, &scan.torn_end)
+    check_errno(error, "scan", scan.header.path)
+    if ring is not None:
+        ring_base = scan.start.ring_base
+        with nogil:
+            look_ahead_ring(ring, salt, ring_base, scan.end_position, size, &scan.ahead)
+    return 0
+
+
+cdef bint _lost_start(int fd, Scan scan, uint64_t size, bint ahead) except -1:
     """Judge a file without a good start block: False when nothing was ever written behind it.
 
     The first flush syncs the block together with the first frames, and may not have come.
     """
+    _look_behind(fd, scan, size, None, ahead)
     if scan.claims_durable:
         raise _corrupt_class(scan)(
             "the start block is damaged, but what follows it was durable",
             path=scan.header.path, position=START_AT,
         )
-    _find_torn_end(fd, scan, size)
     scan.torn_end = max(scan.torn_end, scan.end_position)
     scan.end_position = FRAMES_AT
     return scan.torn_end > FRAMES_AT
 
 
-def scan(Directory directory not None, str name not None, *, RingView ring=None):
+def scan(Directory directory not None, str name not None, *, RingView ring=None,
+         bint look_ahead=False):
     """Find the valid prefix of a file that was started and may not be sealed.
 
     Args:
         directory, name: The file.
         ring: The stream's landing ring, for frames that were not written out when the process died.
+        look_ahead: Look behind the prefix for valid frames that say what was durable. Not beside a
+            live writer, which may have written them since the prefix was read.
 
     Returns:
         A `Scan`; None for a file that was prepared but never started (no start block, or no valid
@@ -244,22 +267,22 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None)
         if scan.start is None and (scan.records or scan.slot_n):
             # A live writer may have started the file between the two looks.
             scan.start = read_start_fd(fd, scan.header)
+        if not scan.whole and size < scan.header.file_bytes:
+            # Preallocated and synced before it is used; only a seal shortens it, after the END.
+            raise _corrupt_class(scan)(
+                f"the file has {size} bytes, but its header says {scan.header.file_bytes}: "
+                "restore it from a backup",
+                path=scan.header.path, position=scan.end_position,
+            )
         if scan.start is None:
-            return scan if _lost_start(fd, scan, size) else None
+            return scan if _lost_start(fd, scan, size, look_ahead) else None
         if scan.status == FRAME_UNKNOWN:
             raise VersionTooNew("a frame of an unknown kind: upgrade aof2", path=scan.header.path,
                                 position=scan.end_position)
         if ring is not None and not scan.whole:
             _scan_ring(scan, ring)
         if not scan.whole:
-            if size < scan.header.file_bytes:
-                # Preallocated and synced before it is used; only a seal shortens it, after the END.
-                raise _corrupt_class(scan)(
-                    f"the file has {size} bytes, but its header says {scan.header.file_bytes}: "
-                    "restore it from a backup",
-                    path=scan.header.path, position=scan.end_position,
-                )
-            _find_torn_end(fd, scan, size)
+            _look_behind(fd, scan, size, ring, look_ahead)
             if scan.records == 0 and scan.torn_end <= FRAMES_AT and not scan.claims_durable:
                 return None
         return scan

@@ -25,12 +25,7 @@ from aof2._core.layout cimport (
 from aof2._core.logfile cimport LogHeader, read_header_fd
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport (
-    check_errno,
-    sys_close,
-    sys_fdatasync,
-    sys_ftruncate,
-    sys_pread,
-    sys_pwrite,
+    check_errno, sys_close, sys_fallocate, sys_fdatasync, sys_ftruncate, sys_pread, sys_pwrite,
 )
 from aof2._core.run cimport Run
 from aof2._core.scan cimport Scan
@@ -259,7 +254,12 @@ def finish(Directory directory not None, str name not None, Scan scan not None, 
     cdef int error
     cdef const uint8_t *uuid = <const uint8_t *> <char *> scan.header.stream_uuid
     try:
-        size = os.fstat(fd).st_size
+        size = footer_position(scan.end_position, scan.run.entry_count) + sizeof(Footer)
+        if <uint64_t> os.fstat(fd).st_size < size:
+            # Somebody cut it behind its END; all of its frames are there.
+            with nogil:
+                error = sys_fallocate(fd, size)
+            check_errno(error, "allocate", scan.header.path)
         # The sync of a start block or of a slot may be the one that failed; the footer's sum covers
         # them, and END.
         rewrite_fd(fd, START_AT, FRAMES_AT, scan.header.path)

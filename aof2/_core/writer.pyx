@@ -239,11 +239,12 @@ cdef class SegmentWriter(Landing):
         self._check_running()
         if file == NULL or file.run.records == 0:
             return None
-        self.previous_id = file.file_id
-        self.previous_end_position = self.log.tail - file.ring_base
-        self.previous_end_offset = self.log.next_offset
-        self.previous_chain_crc = file.run.chain_crc
         while True:
+            # Anew in each round: while it waits, others append.
+            self.previous_id = file.file_id
+            self.previous_end_position = self.log.tail - file.ring_base
+            self.previous_end_offset = self.log.next_offset
+            self.previous_chain_crc = file.run.chain_crc
             status = put_end(self.log, self.time.now(self.time.context))
             if status == PUT_OK:
                 break

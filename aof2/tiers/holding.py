@@ -53,7 +53,7 @@ class Holding(Choice):
         self.frames = frames
         self._open: OrderedDict[tuple[int, Tier], ResidentSegment] = OrderedDict()
         self._ring: RingView | None = None
-        self._tail = ReadonlyTail(hot)
+        self._tail = ReadonlyTail(hot, identity.name)
 
     def unsealed(self) -> list[Unsealed]:
         """Started segments without a seal, oldest first."""

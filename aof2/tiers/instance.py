@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 from aof2._core.directory import Directory
@@ -21,6 +22,8 @@ from aof2.tiers.tail import Unsealed
 from aof2.tiers.warm import WarmTier
 from aof2.types import SegmentInfo, SegmentState, StreamIdentity, Tier
 
+DAMAGE_LOOKS_MAX = 5
+"""So often a readonly stream looks at an end that seems damaged before it goes on without one."""
 FIND_LOOKS_MAX = 100
 """So often a readonly stream looks anew for an offset that the landing ring says is there."""
 
@@ -224,22 +227,38 @@ class StreamInstance(Holding):
     def refresh(self) -> None:
         """Take in what the writing process has done since; only for a readonly instance."""
         if self.writer is None:
-            self.manifest.refresh()
-            for tier in (self.hot, self.warm):
-                present = tier.ids()
-                for segment_id in set(tier.sizes) - set(present):
-                    tier.forget(segment_id)
-                for segment_id in present:
-                    try:
-                        tier.adopt(segment_id)
-                    except FileNotFoundError:
-                        # The writing process dropped it between the two looks.
-                        continue
-            ring = self.ring()
-            self.hot.set_ring(0 if ring is None or ring.closed else on_disk(ring.ring_bytes + 1))
-            last = self.manifest.index.last_sealed()
-            after = 0 if last is None else last.segment_id
-            self._tail.refresh(after, self.sealed_end(), self.ring())
+            for _ in range(DAMAGE_LOOKS_MAX):
+                if self._refresh():
+                    return
+
+    def _refresh(self) -> bool:
+        """One look at everything; False when what it saw at the end may be a moment's."""
+        self.manifest.refresh()
+        for tier in (self.hot, self.warm):
+            present = tier.ids()
+            for segment_id in set(tier.sizes) - set(present):
+                tier.forget(segment_id)
+            for segment_id in present:
+                try:
+                    tier.adopt(segment_id)
+                except FileNotFoundError:
+                    # The writing process dropped it between the two looks.
+                    continue
+        ring = self.ring()
+        self.hot.set_ring(0 if ring is None or ring.closed else on_disk(ring.ring_bytes + 1))
+        last = self.manifest.index.last_sealed()
+        after = 0 if last is None else last.segment_id
+        return self._tail.refresh(after, self.sealed_end(), self.ring())
+
+    def check_end(self, offset: int) -> None:
+        """For a reader at the end: whether it is one.
+
+        Raises:
+            CorruptionError, FormatError: more was durable there, and cannot be read.
+        """
+        damage = self._tail.damage
+        if damage is not None and offset >= self.next_offset:
+            raise copy.copy(damage)
 
     def close(self) -> None:
         """Close manifest and directories; the writer is closed before."""

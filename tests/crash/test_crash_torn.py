@@ -176,7 +176,6 @@ def test_damage_below_what_a_slot_confirms_is_an_error_and_nothing_is_shortened(
         refuses(root, path, at, data)
 
 
-@pytest.mark.xfail(strict=True, reason="the scan does not look ahead for later witnesses yet")
 def test_damage_below_what_later_frames_show_is_an_error(tmp_path):
     """Goal: promise 5 without a slot. Method: hurt frames that later frames claim to be durable."""
     chance = random.Random(SEED)
