@@ -21,6 +21,7 @@ from aof2._core.window cimport Window, make_window
 from aof2.errors import SegmentCorrupt
 
 cdef enum:
+    RING_TRIES_MAX = 100         # a live writer gets past a reader once or twice
     WINDOW_BYTES = 4194304       # a sealed segment is read in stretches of this size
     RING_COPY_BYTES = 262144     # at most so much is copied out of the ring at once
 
@@ -159,6 +160,7 @@ cdef class MappedSegment:
             A `Window`; None where nothing is written yet.
         """
         cdef uint64_t end, wanted, coordinate, written, tail, n
+        cdef int _
         if self.footer is not None:
             end = self.footer.footer.end_position + END_BYTES
             if position >= end:
@@ -171,7 +173,7 @@ cdef class MappedSegment:
                 return None
             return self._window_of(position, self._written, False)
         coordinate = self.start.ring_base + position
-        while True:
+        for _ in range(RING_TRIES_MAX):
             written = self._ring.written()
             if coordinate + max(bytes_min, <uint64_t> 1) <= written:
                 return self._window_of(
@@ -184,3 +186,4 @@ cdef class MappedSegment:
             if data is not None:
                 return Window(data, position)
             # It was overwritten while it was copied, so it is in the file by now.
+        return None  # A ring that does not say so either is damaged.

@@ -215,3 +215,21 @@ def test_the_states_are_whole_before_they_are_damaged(tmp_path, base):
         assert wanted
         got = opened(place(path, tmp_path / str(number), files, ring))
         assert got == wanted, state.__name__
+
+
+def test_a_damaged_ring_header_holds_no_reader_up(tmp_path, base):
+    """Goal: what nobody syncs can say anything; reading ends, with records or an error.
+
+    Method: every third bit of the part of the ring's header that is in use.
+    """
+    path, uuid, root_id = base
+    files, ring, _ = with_ring(Tail(1, 0, uuid, root_id))
+    assert ring is not None
+    root = place(path, tmp_path / "root", files, ring)
+    (home,) = root.glob("a-*/segments")
+    for bit in range(0, 8 * 128, 3):
+        hurt = bytearray(ring)
+        hurt[bit // 8] ^= 1 << bit % 8
+        (home / "landing.ring").write_bytes(hurt)
+        prefix, _ = served(root)
+        assert prefix == [payload(n) for n in range(len(prefix))], bit
