@@ -162,6 +162,11 @@ def handle_set_aside(command: SetAside, stream: StreamInstance, ctx: Context) ->
         # No other copy has all of it: what of this one can be read stays readable.
         hydration.is_replaced(segment_id, tier, fetch=False)
         return
+    if tier in stream.residency(row) and _is_whole(stream, row, tier, ctx):
+        # It was made again since the damage was found, by a reader that held the old one.
+        hydration.is_replaced(segment_id, tier, fetch=False)
+        stream.forget(segment_id)
+        return
     fetch = held == {Tier.COLD} and stream.cold is not None
     if fetch and not row.needs_fetch:
         _record(stream, RecordType.FETCH_QUEUED, row)
@@ -194,15 +199,22 @@ def _whole_copies(
     they were uploaded, and are again when they come back."""
     found = set(stream.residency(row) - {but})
     for tier in sorted(found - {Tier.COLD}):
-        try:
-            _check_whole(stream, row, tier, ctx)
-        except (CorruptionError, VersionTooNew, OSError) as error:
+        if not _is_whole(stream, row, tier, ctx):
             found.discard(tier)
-            if isinstance(error, CorruptionError):
-                stream.report_damage(row.segment_id, tier, error)
-                if Tier.COLD in found:
-                    stream.hydration.needs_recovery(row.segment_id, tier, error)
     return frozenset(found)
+
+
+def _is_whole(stream: StreamInstance, row: SegmentRow, tier: Tier, ctx: Context) -> bool:
+    """Whether a local copy is what its checksums say; damage is reported."""
+    try:
+        _check_whole(stream, row, tier, ctx)
+    except (CorruptionError, VersionTooNew, OSError) as error:
+        if isinstance(error, CorruptionError):
+            stream.report_damage(row.segment_id, tier, error)
+            if row.cold is not None and stream.cold is not None:
+                stream.hydration.needs_recovery(row.segment_id, tier, error)
+        return False
+    return True
 
 
 def _check_whole(stream: StreamInstance, row: SegmentRow, tier: Tier, ctx: Context) -> None:

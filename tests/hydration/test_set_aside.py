@@ -23,8 +23,8 @@ def test_a_copy_is_set_aside_only_beside_a_whole_one(tmp_path, cold):
     """Goal: what only a damaged copy has is not put out of reach because another copy is damaged
     elsewhere.
 
-    Method: damage the hot file near its front and the warm one near its end; read, and let the
-    background work settle, twice. Without a tier 2 both stay; with one both are made again.
+    Method: damage the hot file near its front and the warm one near its end; read, and let what was
+    found be dealt with, twice. Without a tier 2 both stay; with one both are made again.
     """
     root, tier2 = tmp_path / "root", tmp_path / "cold" if cold else None
     chance = random.Random(3)
@@ -42,7 +42,7 @@ def test_a_copy_is_set_aside_only_beside_a_whole_one(tmp_path, cold):
         log._instance.drop_open(1)
         for _ in range(2):
             assert list(log.reader().payloads()) == wanted
-            manager.drain("local")
+            until(lambda: not log._instance.hydration.damaged)
         aside = list(root.glob("*/quarantine/*"))
         if cold:
             assert len(aside) == 2
