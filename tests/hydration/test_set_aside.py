@@ -45,7 +45,7 @@ def test_a_copy_is_set_aside_only_beside_a_whole_one(tmp_path, cold):
             until(lambda: not log._instance.hydration.damaged)
         aside = list(root.glob("*/quarantine/*"))
         if cold:
-            assert len(aside) == 2
+            assert {".zst" in path.name for path in aside} == {True, False}
             until(lambda: aof2.Tier.WARM in info(log, 1).residency)
             assert list(log.reader().payloads()) == wanted
         else:
