@@ -162,11 +162,6 @@ def handle_set_aside(command: SetAside, stream: StreamInstance, ctx: Context) ->
         # No other copy has all of it: what of this one can be read stays readable.
         hydration.is_replaced(segment_id, tier, fetch=False)
         return
-    if tier not in stream.residency(row) or _is_whole(stream, row, tier, ctx):
-        # It was set aside or made again since a reader that held the old one found the damage.
-        hydration.is_replaced(segment_id, tier, fetch=False)
-        stream.forget(segment_id)
-        return
     fetch = held == {Tier.COLD} and stream.cold is not None
     if fetch and not row.needs_fetch:
         _record(stream, RecordType.FETCH_QUEUED, row)
