@@ -323,7 +323,9 @@ cdef class Directory:
                     if error != EINTR:
                         break
                     error = 0
-        self.sync_failure = error
+        # Another thread may have noted a failure meanwhile.
+        if self.sync_failure == 0:
+            self.sync_failure = error
         check_errno(error, "sync directory", self.path)
 
     def lock(self, str name, bytes text):

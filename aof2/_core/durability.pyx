@@ -59,7 +59,7 @@ cdef class Durability:
         """The seconds a call may wait; below 0: for ever."""
         if timeout is ...:
             return self.default_timeout_s
-        return -1.0 if timeout is None else float(timeout)
+        return -1.0 if timeout is None else max(0.0, float(timeout))
 
     cdef int _tell(self, object kind, int64_t waited, bint *told) except -1:
         """Have the host warn, once in a wait, when it has lasted for a second."""

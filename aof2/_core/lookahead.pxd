@@ -16,9 +16,7 @@ cdef struct Sight:
     uint64_t durable_position    # 0: none claimed
 
 cdef struct Ahead:
-    uint64_t frames              # that validate
-    uint64_t durable_position    # the largest that one of them claims; 0: none
-    uint64_t witness_position    # where the frame is that claims it
+    uint64_t durable_position    # the largest that a valid frame claims; 0: none
 
 # The first frame that validates and begins among the first `starts` bytes at `data`, which lie at
 # `position` of a file; `available` bytes are at hand, no frame goes beyond `limit` in the file. Its

@@ -9,9 +9,7 @@ be the next one, because frames between are what is missing:
   says about earlier bytes was true. An ordinal that contradicts the frames before would be one more
   reason not to cut.
 * As the *place to go on reading* the ordinal must be at least the expected one; the gap is then
-  exactly what lies between the two. Where it is the expected one plus 1, one record is missing, so
-  the damaged frame was that record and nothing can lie between: the frame at the claimed end is
-  then the next one, without looking at every place before it.
+  exactly what lies between the two.
 
 Most places are refused by their header: the length must fit into the file, two bytes must be 0, and
 a frame cannot know more to be durable than lies before it. Only then the checksum is computed.
@@ -167,10 +165,7 @@ cdef int _check_by_sums(Sums *sums, uint64_t salt, const Sight *sight, bint *val
 
 
 cdef inline void _note(Ahead *ahead, const Sight *sight) noexcept nogil:
-    ahead.frames += 1
-    if sight.durable_position > ahead.durable_position:
-        ahead.durable_position = sight.durable_position
-        ahead.witness_position = sight.position
+    ahead.durable_position = max(ahead.durable_position, sight.durable_position)
 
 
 cdef int look_ahead(
@@ -246,35 +241,3 @@ cdef void look_ahead_ring(
             at = sight.position          # it goes on behind the window: one that begins there fits
         else:
             at = sight.position + 8
-
-
-def find_next(const uint8_t[::1] data not None, *, uint64_t salt, uint64_t position=FRAMES_AT,
-              int64_t ordinal_min=0):
-    """Find the first frame that validates at or behind the beginning of some bytes.
-
-    Args:
-        data: Contiguous bytes; read in place with the GIL released.
-        salt: The file's salt, from its header.
-        position: Position of `data` in its file, a multiple of 8.
-        ordinal_min: Frames with a smaller ordinal do not count.
-
-    Returns:
-        `(position, ordinal, total_bytes, durable_position)` of the frame, None when there is none.
-
-    Example:
-        >>> find_next(bytes(64), salt=1) is None
-        True
-    """
-    cdef Sight sight
-    cdef uint64_t n = data.shape[0], at = 0, budget = <uint64_t> -1
-    cdef int status = NEXT_NONE
-    with nogil:
-        while at < n:
-            status = next_valid(&data[at], n - at, n - at, position + at, salt, position + n,
-                                ordinal_min, &budget, &sight)
-            if status != NEXT_LONG:
-                break
-            at = sight.position + 8 - position
-    if status != NEXT_FOUND:
-        return None
-    return sight.position, sight.ordinal, sight.total_bytes, sight.durable_position

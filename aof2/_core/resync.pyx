@@ -2,8 +2,8 @@
 
 1. Where the damaged frame says that it ends, if the frame there is exactly the one that must follow
    a whole frame like it. So nothing that merely looks like a frame inside of a payload is met.
-2. Otherwise every 8 bytes. A position is looked at closely only where kind, flags, ordinal and the
-   `durable` field are possible, so that passing over a payload costs no checksums.
+2. Otherwise every 8 bytes, as `lookahead` does. What is checksummed on the way is bounded, so a
+   payload full of false headers can at worst widen the gap that is reported.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -16,10 +16,12 @@ from aof2._core.layout cimport (
     FRAME_HEADER_BYTES,
     FrameHeader,
     KIND_BATCH,
-    KIND_END,
-    KIND_RECORD,
     pad8,
 )
+from aof2._core.lookahead cimport NEXT_FOUND, NEXT_NONE, Sight, next_valid
+
+cdef enum:
+    BUDGET_FACTOR = 64           # checksummed bytes per byte that is passed over
 
 
 cdef bint _is_whole(
@@ -50,7 +52,9 @@ cdef uint64_t find_frame(
     uint64_t records, FrameView *view,
 ) noexcept nogil:
     cdef FrameHeader header
-    cdef uint64_t at
+    cdef Sight sight
+    cdef uint64_t at, budget = BUDGET_FACTOR * (end - position)
+    cdef int status
     if position + FRAME_HEADER_BYTES > end:
         return 0
     memcpy(&header, data + position, FRAME_HEADER_BYTES)
@@ -60,15 +64,13 @@ cdef uint64_t find_frame(
     ) and view.ordinal - ordinal == _claimed_count(data + position, &header):
         return at
     at = position + FRAME_ALIGN
-    while at + FRAME_HEADER_BYTES <= end:
-        memcpy(&header, data + at, FRAME_HEADER_BYTES)
-        if (
-            header.frame_bytes >= FRAME_HEADER_BYTES and header.frame_bytes <= end - at
-            and header.zero == 0 and KIND_RECORD <= header.kind <= KIND_END
-            and not header.flags & ~FLAG_EXT_ID
-            and ordinal < header.ordinal <= records and <uint64_t> header.durable * 8 <= at
-            and _is_whole(data, at, end, salt, ordinal, records, view)
-        ):
+    while at < end:
+        status = next_valid(data + at, end - at, end - at, at, salt, end, <int64_t> ordinal + 1,
+                            &budget, &sight)
+        if status == NEXT_NONE:
+            return 0
+        at = sight.position
+        if status == NEXT_FOUND and _is_whole(data, at, end, salt, ordinal, records, view):
             return at
         at += FRAME_ALIGN
     return 0

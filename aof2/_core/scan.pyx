@@ -202,27 +202,30 @@ cdef int _find_torn_end(int fd, Scan scan, uint64_t size) except -1:
 
 cdef int _look_behind(int fd, Scan scan, uint64_t size, RingView ring, bint ahead) except -1:
     """Find the last byte behind the valid prefix that is not zero; with `ahead`, also what valid
-    frames there say was durable."""
-    cdef uint64_t salt = scan.header.salt, ring_base
+    frames there and in the ring say was durable."""
+    cdef uint64_t salt = scan.header.salt, ring_base = 0
     cdef int error
     if not ahead:
         return _find_torn_end(fd, scan, size)
     with nogil:
         error = look_ahead(fd, salt, scan.end_position, size, &scan.ahead, &scan.torn_end)
     check_errno(error, "scan", scan.header.path)
-    if ring is not None:
-        ring_base = scan.start.ring_base
+    if ring is not None and (scan.start is not None or ring.header.salt == salt):
+        # Without a good start block the ring says where its bytes lie, if they are this file's.
+        ring_base = ring.header.ring_base if scan.start is None else scan.start.ring_base
         with nogil:
             look_ahead_ring(ring, salt, ring_base, scan.end_position, size, &scan.ahead)
     return 0
 
 
-cdef bint _lost_start(int fd, Scan scan, uint64_t size, bint ahead) except -1:
+cdef bint _lost_start(
+    int fd, Scan scan, uint64_t size, RingView ring, bint ahead
+) except -1:
     """Judge a file without a good start block: False when nothing was ever written behind it.
 
     The first flush syncs the block together with the first frames, and may not have come.
     """
-    _look_behind(fd, scan, size, None, ahead)
+    _look_behind(fd, scan, size, ring, ahead)
     if scan.claims_durable:
         raise _corrupt_class(scan)(
             "the start block is damaged, but what follows it was durable",
@@ -240,8 +243,9 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None,
     Args:
         directory, name: The file.
         ring: The stream's landing ring, for frames that were not written out when the process died.
-        look_ahead: Look behind the prefix for valid frames that say what was durable. Not beside a
-            live writer, which may have written them since the prefix was read.
+        look_ahead: Look behind the prefix for valid frames that say what was durable. A live writer
+            may have written them since the prefix was read: beside one, scan again before that is
+            believed.
 
     Returns:
         A `Scan`; None for a file that was prepared but never started (no start block, or no valid
@@ -275,7 +279,7 @@ def scan(Directory directory not None, str name not None, *, RingView ring=None,
                 path=scan.header.path, position=scan.end_position,
             )
         if scan.start is None:
-            return scan if _lost_start(fd, scan, size, look_ahead) else None
+            return scan if _lost_start(fd, scan, size, ring, look_ahead) else None
         if scan.status == FRAME_UNKNOWN:
             raise VersionTooNew("a frame of an unknown kind: upgrade aof2", path=scan.header.path,
                                 position=scan.end_position)

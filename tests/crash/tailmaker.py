@@ -206,7 +206,9 @@ def look(data: bytes, ring: bytes | None, segment_id: int, uuid: bytes) -> Seen:
     slot = found.low if newest else 0
     # In the ring the same position lies at position mod ring_bytes, as the ring base is 0.
     image = None
+    ring_salt = None
     if ring is not None:
+        ring_salt = struct.unpack_from("<Q", ring, 48)[0]
         image = bytes(ring[4096 + at % RING_BYTES] for at in range(size))
     while True:
         frame = frame_at(data, found.end, salt, size)
@@ -228,7 +230,7 @@ def look(data: bytes, ring: bytes | None, segment_id: int, uuid: bytes) -> Seen:
         return found
     found.damaged |= len(data) < size and not found.whole
     for at in range(found.end, size, 8):
-        for image_of in (data, image if good_start else None):
+        for image_of in (data, image if good_start or ring_salt == salt else None):
             frame = None if image_of is None else frame_at(image_of, at, salt, size)
             if frame is not None:
                 found.low, found.claims = max(found.low, frame[1]), found.claims or frame[1] > 0
