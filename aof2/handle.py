@@ -45,11 +45,13 @@ class StreamHandle:
     @property
     def first_offset(self) -> int:
         """Offset of the earliest record."""
+        self._check_owner()
         return self._instance.first_offset
 
     @property
     def next_offset(self) -> int:
         """Offset that the next record gets."""
+        self._check_owner()
         return self._instance.next_offset
 
     def _writer(self) -> SegmentWriter:
@@ -64,12 +66,15 @@ class StreamHandle:
             stream=self.name,
         )
 
-    def _check_open(self) -> None:
+    def _check_owner(self) -> None:
         if self._forked:
             raise ForkedHandle(
                 "this handle belongs to the parent process: open the root again with readonly=True",
                 stream=self.name,
             )
+
+    def _check_open(self) -> None:
+        self._check_owner()
         if self._closed:
             raise Closed("the stream is closed: open the root again", stream=self.name)
 

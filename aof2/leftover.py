@@ -7,7 +7,10 @@ import functools
 import os
 import warnings
 import weakref
+from collections.abc import Mapping
 from typing import Protocol
+
+from aof2.tiers.instance import StreamInstance
 
 
 class Live(Protocol):
@@ -21,6 +24,25 @@ class Live(Protocol):
 
     def _mark_forked(self) -> None:
         """In a forked child: it is the parent's."""
+
+
+def pending_of(streams: Mapping[str, StreamInstance]) -> list[str]:
+    """What background work has still to do for some streams, for people."""
+    found = []
+    for name, stream in streams.items():
+        counts = {
+            "records not durable": stream.next_offset - stream.durable_offset,
+            "segments to seal": sum(u.ended for u in stream.unsealed()),
+            "to compress": len(stream.to_compress),
+            "to upload": len(stream.to_upload) if stream.cold is not None else 0,
+            "publication": stream.remote.is_behind(uploads=stream.has_uploads),
+            "objects to delete": len(stream.remote.deletes),
+            "to bring back to the hot tier": len(stream.hydration.asked),
+            "damaged copies to set aside": len(stream.hydration.damaged),
+            "warm copies to fetch": len(stream.hydration.to_fetch),
+        }
+        found += [f"{name}: {int(n)} {what}" for what, n in counts.items() if n]
+    return found
 
 
 LIVE: weakref.WeakSet[Live] = weakref.WeakSet()

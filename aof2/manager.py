@@ -26,7 +26,7 @@ from aof2.errors import (
 )
 from aof2.fetching import Fetch, Fetches
 from aof2.framecache import FrameCache
-from aof2.leftover import LIVE
+from aof2.leftover import LIVE, pending_of
 from aof2.objectstore import ObjectStore
 from aof2.objectstore.breaker import Breaker
 from aof2.objectstore.observed import ObservedStore
@@ -125,6 +125,7 @@ class AofManager(Observing, Draining):
     @property
     def bytes_used(self) -> tuple[int, int]:
         """Bytes on disk that count against the budgets of tier 0 and tier 1, over all streams."""
+        self._check_open()
         for stream in list(self._instances.values()):
             stream.refresh()
         return self._context.tier0.used, self._context.tier1.used
@@ -246,8 +247,8 @@ class AofManager(Observing, Draining):
             self._check_open()
         log = Aof(instance, self._config, self._clock, self._coordinator, self._pool, report)
         self._instances[name], self._streams[name] = instance, log
+        self._context.streams[name] = instance
         if not self._readonly:
-            self._context.streams[name] = instance
             self._coordinator.kick()
         return log
 
@@ -326,16 +327,7 @@ class AofManager(Observing, Draining):
 
     def _pending(self) -> list[str]:
         """What a close has to finish, or leaves to the next open."""
-        found = []
-        for name, stream in self._instances.items():
-            counts = {
-                "records not durable": stream.next_offset - stream.durable_offset,
-                "segments to seal": sum(u.ended for u in stream.unsealed()),
-                "to compress": len(stream.to_compress),
-                "to upload": len(stream.to_upload) if stream.cold is not None else 0,
-            }
-            found += [f"{name}: {n} {what}" for what, n in counts.items() if n]
-        return found
+        return pending_of(self._instances)
 
     def __enter__(self) -> AofManager:
         return self

@@ -78,6 +78,7 @@ class Metrics:
     segment_bytes: dict[str, int] = _by("tier", "aof_segment_bytes", "gauge", "bytes")
     tier_bytes_used: dict[str, int] = _by("tier", "aof_tier_used_bytes", "gauge", "bytes")
     tier_bytes_max: dict[str, int] = _by("tier", "aof_tier_budget_bytes", "gauge", "bytes")
+    leased_bytes: dict[str, int] = _by("tier", "aof_leased_bytes", "gauge", "bytes")
     compress_backlog: int = _one("aof_compress_backlog_segments", "gauge", "segments")
     upload_backlog: int = _one("aof_upload_backlog_segments", "gauge", "segments")
     hydrations_pending: int = _one("aof_hydrations_pending_segments", "gauge", "segments")
@@ -134,8 +135,8 @@ class HealthReason:
     """Why a manager is not well.
 
     Attributes:
-        code: Stable: `breaker_open`, `overdue`, `backlog`, `disk_full`, `last_error`,
-            `worker_deaths`, `durability_lost`, `coordinator_died`.
+        code: Stable: `breaker_open`, `overdue`, `backlog`, `disk_full`, `last_error`, `fenced`,
+            `durability_lost`, `coordinator_died`.
         text: For people; names the stream and the newest error, where there is one.
     """
 

@@ -40,8 +40,12 @@ class Observing:
         Takes no lock that an append waits for, and makes no request. Work is in proportion to the
         number of segments.
 
+        Raises:
+            Closed: the manager is closed; so is what was counted.
+
         Example: `manager.metrics().queue_depth["background"]`
         """
+        self._check_open()
         instances = list(self._instances.values())
         entries = self._coordinator.entries()
         meters, breaker, store = self._context.meters, self._context.breaker, self._store
@@ -67,6 +71,10 @@ class Observing:
             tier2_bytes={} if store is None else dict(store.bytes),
             breaker_state=BREAKER_NUMBERS[breaker.state],
             breaker_openings=breaker.openings,
+            leased_bytes={
+                "hot": sum(stream.hot.leased_bytes for stream in instances),
+                "warm": sum(stream.warm.leased_bytes for stream in instances),
+            },
             compress_backlog=sum(len(stream.to_compress) for stream in instances),
             upload_backlog=0 if store is None else sum(len(s.to_upload) for s in instances),
             tier_bytes_used={"hot": self._context.tier0.used, "warm": self._context.tier1.used},
@@ -80,14 +88,22 @@ class Observing:
     def health(self) -> Health:
         """Whether everything works, is degraded, or has failed, and why.
 
+        Raises:
+            Closed: the manager is closed.
+
         Example: `manager.health().state == "ok"`
         """
+        self._check_open()
         failed = self._what_failed()
         degraded = self._what_is_degraded()
         state: Literal["ok", "degraded", "failed"] = "ok"
         if failed or degraded:
             state = "failed" if failed else "degraded"
         return Health(state, (*failed, *degraded))
+
+    def _check_open(self) -> None:
+        """Raise `Closed` or `ForkedHandle` when nothing can be asked for any more."""
+        raise NotImplementedError
 
     # --- metrics ----------------------------------------------------------------------------------
 

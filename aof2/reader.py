@@ -59,6 +59,7 @@ class AofReader(Walk):
         until: Until,
         on_corruption: OnCorruption,
         timeout_s: float | None,
+        check_alive: Callable[[], None],
     ) -> None:
         super().__init__(stream, start, 0, skip=on_corruption == "skip")
         self._ahead = ReadAhead(stream, stream.frames)
@@ -67,6 +68,7 @@ class AofReader(Walk):
         self._follow = follow
         self._until = until
         self._timeout_s = timeout_s
+        self._check_alive = check_alive
         self._hard_stop = stop
         self._to_the_end = stop is None
         if stop is None and not follow:
@@ -241,8 +243,15 @@ class AofReader(Walk):
         self.check_stream()
         step = self._advance(below)
         if step is _Step.TAIL and self._follow:
+            self._check_uploads()
             raise self._tail().blocked()
         return step
+
+    def _check_uploads(self) -> None:
+        """Raise `CoordinatorDied` when nothing will reach tier 2 any more that could be waited for.
+        """
+        if self._until == "remote":
+            self._check_alive()
 
     def _tail(self) -> Wait:
         """For records beyond the last one that may be read."""
@@ -259,7 +268,10 @@ class AofReader(Walk):
 
     def _has_more(self) -> bool:
         self.check_stream()
-        return self._closed or self._watermark() > self.offset
+        if self._closed or self._watermark() > self.offset:
+            return True
+        self._check_uploads()
+        return False
 
     def _check_open(self) -> None:
         if self._closed:

@@ -71,11 +71,13 @@ class Aof(Appending):
     @property
     def ext_id(self) -> int:
         """The 64-bit number of records that were appended without one of their own."""
+        self._check_owner()
         return 0 if self._instance.writer is None else self._instance.writer.ext_id
 
     @property
     def watermarks(self) -> Watermarks:
         """Offsets below which records are appended, on the local disk, in tier 2."""
+        self._check_owner()
         return Watermarks(
             self._instance.next_offset,
             self._instance.durable_offset,
@@ -204,6 +206,7 @@ class Aof(Appending):
             until=until,
             on_corruption=on_corruption,
             timeout_s=self._config.wait_timeout_s,
+            check_alive=self._check_alive,
         )
         reader.seek(start)
         return reader

@@ -6,6 +6,7 @@ from aof2._core.compressed_table cimport WarmTable
 
 
 cdef class CompressedSegment:
+    cdef object __weakref__
     cdef readonly str path
     cdef WarmTable _table
     cdef object _fetch           # None once closed

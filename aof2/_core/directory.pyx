@@ -102,6 +102,9 @@ cdef class LockFile:
         sys_close(self._fd)
 
 
+from aof2.errors import Closed
+
+
 cdef class Directory:
     """A held directory; every name given to its methods is relative to it and never a link.
 
@@ -130,7 +133,7 @@ cdef class Directory:
 
     cdef int _check_open(self) except -1:
         if self.fd < 0:
-            raise ValueError(f"directory {self.path} is closed")
+            raise Closed("the directory is closed: open the root again", path=self.path)
         return 0
 
     cdef void note_sync(self, int error) noexcept nogil:

@@ -52,6 +52,11 @@ cdef uint64_t frames_limit(uint64_t file_bytes) noexcept nogil:
     return FRAMES_AT + (file_bytes - FRAMES_AT - reserve) // (4096 + 16) * 4096
 
 
+def frames_end(uint64_t file_bytes):
+    """Position at or before which the last frame of a file of `file_bytes` ends."""
+    return frames_limit(file_bytes)
+
+
 def record_room(uint64_t file_bytes):
     """Largest payload in bytes that fits a file of `file_bytes` as its only record."""
     return max(0, <int64_t> frames_limit(file_bytes) - FRAMES_AT - FRAME_HEADER_BYTES - 8)

@@ -10,6 +10,7 @@ from aof2._core.seal cimport FooterInfo
 
 
 cdef class MappedSegment:
+    cdef object __weakref__
     cdef readonly str path
     cdef readonly LogHeader header
     cdef readonly StartInfo start

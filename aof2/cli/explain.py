@@ -41,6 +41,6 @@ def explain_block(
     if found.freed_by:
         click.echo(f"  freed by  {found.freed_by}")
     if not found.live:
-        click.echo("  unknown   the queue, the landing ring and the next segment of the writer")
+        click.echo("  unknown   the queue and the landing ring of the writer")
     for name, value in found.facts.items():
         click.echo(f"  {name:<20}  {value}")

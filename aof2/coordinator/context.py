@@ -208,6 +208,7 @@ class Context:
         if wants and writer is not None and writer.spare_bytes >= wants:
             wants = 0
         ended = tuple(u.segment_id for u in stream.unsealed() if u.ended)
+        blocked_s = stream.blocked_since_s
         remote, now_s = stream.remote, self.clock.monotonic_s()
         behind = remote.is_behind(uploads=stream.has_uploads)
         return StreamView(
@@ -218,8 +219,8 @@ class Context:
             spare_frame_bytes=wants,
             spare_bytes=self.segment_bytes(stream, wants) if wants else 0,
             ring_bytes=ring,
-            need_bytes=self._need_bytes(stream) if stream.blocked_since_s else 0,
-            blocked_since_s=stream.blocked_since_s,
+            need_bytes=self.need_bytes(stream, stream.spare_needed) if blocked_s else 0,
+            blocked_since_s=blocked_s,
             compress=tuple(self._compress(stream)),
             # Nothing goes to tier 2 before the stream is claimed.
             upload=tuple(self._upload(stream)),
@@ -236,9 +237,10 @@ class Context:
             seals=stream.seals,
         )
 
-    def _need_bytes(self, stream: StreamInstance) -> int:
+    def need_bytes(self, stream: StreamInstance, frame_bytes: int) -> int:
+        """What it takes to append a frame: a segment and a ring, whether they are there or not."""
         ring = max(stream.ring_needed, stream.hot.ring_bytes, RING_BYTES_MIN + PAGE_BYTES)
-        return self.segment_bytes(stream, stream.spare_needed) + ring
+        return self.segment_bytes(stream, frame_bytes) + ring
 
     def _upload(self, stream: StreamInstance) -> Iterator[int]:
         if stream.remote.is_ours:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Hashable
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
 from aof2._core.directory import Directory
 from aof2.admission import AdmissionGuard, Budget, on_disk
+
+Reader = TypeVar("Reader", bound=Hashable)
 
 
 class TierFiles:
@@ -20,6 +27,9 @@ class TierFiles:
         self.budget = budget
         self.sizes: dict[int, int] = {}
         self._guards: dict[int, AdmissionGuard] = {}
+        self._lent: WeakKeyDictionary[Hashable, int] = WeakKeyDictionary()
+        self._leased: WeakKeyDictionary[Hashable, tuple[int, int]] = WeakKeyDictionary()
+        self._lease_lock = threading.Lock()
 
     def file_name(self, segment_id: int) -> str:
         """File name of a segment in this tier."""
@@ -52,6 +62,25 @@ class TierFiles:
         self.directory.unlink(self.file_name(segment_id), missing_ok=True)
         self.forget(segment_id)
 
+    def lend(self, segment_id: int, reader: Reader) -> Reader:
+        """Note an object that keeps a file's bytes readable for as long as it lives."""
+        with self._lease_lock:
+            self._lent[reader] = segment_id
+        return reader
+
+    @property
+    def leased_bytes(self) -> int:
+        """Bytes on disk of files without a name, which only those who read them keep there; they
+        count against no budget."""
+        with self._lease_lock:
+            return sum(dict(self._leased.values()).values())
+
+    def _count_leases(self, segment_id: int, file_bytes: int) -> None:
+        with self._lease_lock:
+            for reader in [r for r, lent in self._lent.items() if lent == segment_id]:
+                del self._lent[reader]
+                self._leased[reader] = segment_id, file_bytes
+
     def set_aside(self, segment_id: int, quarantine: Directory, now_ns: int) -> None:
         """Move a damaged file into quarantine, where nobody deletes it; fine when it is gone."""
         name = self.file_name(segment_id)
@@ -66,7 +95,7 @@ class TierFiles:
 
     def forget(self, segment_id: int) -> None:
         """Account for a file that is not there any more."""
-        self.sizes.pop(segment_id, None)
+        self._count_leases(segment_id, self.sizes.pop(segment_id, 0))
         guard = self._guards.pop(segment_id, None)
         if guard is not None:
             guard.drop()

@@ -173,8 +173,10 @@ class HotTier(TierFiles):
             written: Up to where one that is being written is in its file, while there is no ring.
         """
         if written is not None and ring is None:
-            return MappedSegment(self.directory, self.name(segment_id), None, written)
-        return MappedSegment(self.directory, self.name(segment_id), ring)
+            mapped = MappedSegment(self.directory, self.name(segment_id), None, written)
+        else:
+            mapped = MappedSegment(self.directory, self.name(segment_id), ring)
+        return self.lend(segment_id, mapped)
 
     def open_ring(self) -> RingView | None:
         """The landing ring, None when there is none or it is of no use."""

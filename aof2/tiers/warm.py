@@ -106,7 +106,8 @@ class WarmTier(TierFiles):
 
     def open(self, segment_id: int, table_bytes: int) -> CompressedSegment:
         """Open a file for reading; `FileNotFoundError` when its name has gone."""
-        return open_warm(self.directory, self.name(segment_id), table_bytes)
+        packed = open_warm(self.directory, self.name(segment_id), table_bytes)
+        return self.lend(segment_id, packed)
 
     def contents(self, segment_id: int) -> FileMap:
         """The file's bytes, mapped, e.g. as the body of an upload."""

@@ -20,8 +20,10 @@ from unittest import mock
 from coordinatorhelp import SteppedClock
 
 import aof2
+from aof2 import Tier
 from aof2._core import posix
-from aof2.coordinator.commands import Command
+from aof2.coordinator.commands import Command, Evict
+from aof2.coordinator.handlers import handle
 from aof2.coordinator.runtime import Coordinator
 from aof2.objectstore import MemoryStore
 
@@ -59,9 +61,13 @@ class Steps:
     Args:
         act: Called before each step with its place; returns an errno to have it fail.
         after: Called after a request.
+
+    Attributes:
+        full: Whether the disk has no room for a warm file, so that segments go straight to tier 2.
     """
 
     def __init__(self, act: Callable[[Place], int], after: Callable[[Place], int]) -> None:
+        self.full = False
         self._act, self._after = act, after
         self._now = threading.local()
 
@@ -83,6 +89,9 @@ class Steps:
     def on_call(self, call: str, *_: object) -> int:
         """The seam's hook."""
         place = self._place(call) if call in WRITES else None
+        no_room = self.full and call in ("pwrite", "fallocate")
+        if no_room and place is not None and place.command == "Compress":
+            return errno.ENOSPC
         return 0 if place is None else self._act(place)
 
     def request(self, call: str, work: Callable[[], Any]) -> Any:
@@ -174,6 +183,8 @@ class Program:
                         self.flushed(log)
             self.settle()
             self._visit(logs[0])
+            self._damage(logs[0])
+            self._go_straight(logs[0], noise)
             first = logs[0].segments()[2].base_offset
             self.until(lambda: logs[0].trim_nowait(first))
             self.until(lambda: self._deleted(logs[0]))
@@ -207,6 +218,39 @@ class Program:
                 self.manager._coordinator.poll()
             if self.store.steps is not None:
                 self.store.steps.end()
+
+    def _go_straight(self, log: aof2.Aof, noise: random.Random) -> None:
+        """Two segments that get no warm file."""
+        assert self.store.steps is not None
+        self.store.steps.full = True
+        for _ in range(8):
+            payload = b"straight." + noise.randbytes(9 * KIB)
+            self.until(lambda p=payload: self.append(log, p))
+        self.until(log.seal_nowait)
+        self.settle()
+        self.store.steps.full = False
+
+    def _damage(self, log: aof2.Aof) -> None:
+        """Damage a warm copy that is all there is here, and have it found and made again."""
+        lower = {Tier.WARM, Tier.COLD}
+        one = next(info for info in reversed(log.segments()) if info.residency >= lower)
+        stream = self.manager._instances[log.name]
+        if Tier.HOT in one.residency:
+            handle(Evict(log.name, one.segment_id, Tier.HOT), self.manager._context)
+        path = Path(stream.warm.directory.join(stream.warm.name(one.segment_id)))
+        data = path.read_bytes()
+        path.write_bytes(data[:64] + bytes(len(data) - 128) + data[-64:])
+        stream.drop_open(one.segment_id)
+        with log.reader(start=one.base_offset, stop=one.end_offset) as reader:
+            assert list(reader.payloads()) == self.taken[log.name][one.base_offset : one.end_offset]
+        assert stream.hydration.is_pending(one.segment_id) or self.threads
+        self.until(lambda: self._replaced(log, one.segment_id))
+
+    def _replaced(self, log: aof2.Aof, segment_id: int) -> None:
+        self.manager._check_open()
+        self.manager._instances[log.name].check_seals()
+        if self.manager._instances[log.name].hydration.is_pending(segment_id):
+            raise aof2.WouldBlock("the copy", kind=aof2.WouldBlockKind.HYDRATION)
 
     def _deleted(self, log: aof2.Aof) -> None:
         self.manager._check_open()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,12 +15,22 @@ import aof2
 from aof2.coordinator.commands import Command
 
 
+async def finished(work: Awaitable[Any]) -> Any:
+    """As a coroutine, which the end of an async iterator's next step is not."""
+    return await work
+
+
 class Death(BaseException):
     """Ends a worker."""
 
 
 def kill(command: Command) -> None:
     raise Death
+
+
+def uploaded(log: aof2.Aof) -> aof2.AofReader:
+    """Follows what is in tier 2."""
+    return log.reader(follow=True, until="remote")
 
 
 WAITS: dict[str, Callable[[aof2.AofManager, aof2.Aof], Any]] = {
@@ -38,8 +49,26 @@ WAITS: dict[str, Callable[[aof2.AofManager, aof2.Aof], Any]] = {
     "append_durable_async": lambda manager, log: manager.stream("b").append_async(
         b"x", durable=True, timeout=None
     ),
+    "read": lambda manager, log: uploaded(log).read(timeout=None),
+    "read_async": lambda manager, log: uploaded(log).read_async(timeout=None),
+    "iterate": lambda manager, log: next(uploaded(log)),
+    "iterate_async": lambda manager, log: anext(uploaded(log)),
 }
 """Waits that only background work can end."""
+
+
+def check_refused(manager: aof2.AofManager, log: aof2.Aof) -> None:
+    """A retry says why, at once."""
+    with pytest.raises(aof2.CoordinatorDied):
+        manager.stream("b").append_nowait(b"x")
+    for refused in (
+        log.seal_nowait,
+        manager.drain_nowait,
+        lambda: log.wait_nowait(0, "remote"),
+        uploaded(log).read_nowait,
+    ):
+        with pytest.raises(aof2.CoordinatorDied):
+            refused()
 
 
 def test_whoever_waits_when_the_workers_have_died_is_told_so(tmp_path):
@@ -61,8 +90,8 @@ def test_whoever_waits_when_the_workers_have_died_is_told_so(tmp_path):
     def attempt(name: str) -> None:
         try:
             work = WAITS[name](manager, log)
-            if asyncio.iscoroutine(work):
-                asyncio.run(work)
+            if inspect.isawaitable(work):
+                asyncio.run(finished(work))
         except BaseException as error:
             ends[name] = error
 
@@ -72,7 +101,7 @@ def test_whoever_waits_when_the_workers_have_died_is_told_so(tmp_path):
     for thread in threads:
         thread.start()
     signals = log._instance.signals
-    until(lambda: signals.work.waiters == 4)
+    until(lambda: signals.work.waiters == 8)
     until(lambda: manager._context.announcer.work.waiters == 2)
     until(lambda: manager._instances["b"].signals.room.waiters == 3)
     gate.set()
@@ -83,13 +112,8 @@ def test_whoever_waits_when_the_workers_have_died_is_told_so(tmp_path):
         WAITS, aof2.CoordinatorDied
     )
     assert all(isinstance(error.__cause__, Death) for error in ends.values())
-    # A retry says why.
     assert told.value.wait(20)
-    with pytest.raises(aof2.CoordinatorDied):
-        manager.stream("b").append_nowait(b"x")
-    for refused in (log.seal_nowait, manager.drain_nowait, lambda: log.wait_nowait(0, "remote")):
-        with pytest.raises(aof2.CoordinatorDied):
-            refused()
+    check_refused(manager, log)
     health = manager.health()
     assert health.state == "failed"
     assert "coordinator_died" in {reason.code for reason in health.reasons}

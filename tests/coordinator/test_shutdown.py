@@ -11,6 +11,7 @@ import pytest
 from coordinatorhelp import our_threads, until
 
 import aof2
+from aof2.coordinator.commands import Publish
 from aof2.objectstore import MemoryStore
 from aof2.torture.schedules import STEPS, Death, check_residency, hooked
 
@@ -48,6 +49,39 @@ def feed(log: aof2.Aof, taken: list[bytes]) -> None:
         except (aof2.Closed, aof2.CoordinatorDied):
             return
         taken.append(record)
+
+
+def test_a_forgotten_close_names_everything_that_is_pending(tmp_path, store):
+    """Goal: the warning at the interpreter's exit tells what is left. Method: nothing of each kind
+    is done; the names of all of them are there, and none where all is done."""
+    gate = threading.Event()
+    with aof2.open(tmp_path / "root", config=CONFIG) as manager:
+        log = manager.stream("s")
+        for n in range(4):
+            log.append(b"%d" % n * 40_000)
+            log.seal(timeout=20)
+        manager.drain("remote", timeout=20)
+        assert manager._pending() == []
+        manager._coordinator.before = lambda c: isinstance(c, Publish) and gate.wait(20)
+        log.append(b"published later")
+        log.seal(timeout=20)
+        until(lambda: manager.metrics().segments["cold"] == 5)
+        log.append(b"x")
+        manager._coordinator.before = lambda command: gate.wait(20)
+        log.trim(1, timeout=20)
+        log._instance.hydration.hydrate(2)
+        assert log._instance.hydration.needs_recovery(3, aof2.Tier.HOT, OSError())
+        log._instance.hydration.is_replaced(4, aof2.Tier.WARM, fetch=True)
+        log._writer().end_segment(nowait=True)
+        assert {text.split(" ", 2)[2] for text in manager._pending()} >= {
+            "segments to seal",
+            "publication",
+            "objects to delete",
+            "to bring back to the hot tier",
+            "damaged copies to set aside",
+            "warm copies to fetch",
+        }
+        gate.set()
 
 
 def check_reopened(root, store: MemoryStore, taken: list[bytes]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
 import aof2
-from aof2.coordinator.commands import Compress, Prepare, Upload
+from aof2.coordinator.commands import Command, Compress, Prepare, Rollover, Upload
 
 KIB = 1 << 10
 CONFIG = aof2.AofManagerConfig(
@@ -16,6 +20,14 @@ CONFIG = aof2.AofManagerConfig(
     tier1=aof2.Tier1Config(bytes_max=256 * KIB),
     tier2=aof2.Tier2Config(url="memory://explain"),
 )
+
+
+def until(reached: Callable[[], object]) -> None:
+    """Wait until something holds; fail when it does not in time."""
+    end = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("held", [None, Prepare, Compress, Upload], ids=lambda h: str(h))
@@ -47,19 +59,55 @@ def test_it_says_what_the_next_append_is_told(tmp_path, held):
         manager.drain("local", timeout=20)
 
 
-def test_beside_the_writer_it_tells_what_files_and_budgets_tell(tmp_path):
-    """Goal: an operator's view. Method: a readonly manager with a full tier 0 and held uploads."""
-    gate = threading.Event()
+@pytest.mark.parametrize("held", [Prepare, Rollover, Compress, Upload])
+def test_beside_the_writer_it_tells_what_files_and_budgets_tell(tmp_path, held):
+    """Goal: an operator's view is the writer's. Method: hold one kind of work until appends wait;
+    a readonly manager has to find the same kind, and about since when."""
+    gate, config = threading.Event(), dataclasses.replace(CONFIG, tier2=None)
+    where = {"config": config, "tier2": str(tmp_path / "cold")}
+    with aof2.open(tmp_path / "r", **where) as manager:
+        log = manager.stream("s")
+        log.append(b"first")
+        manager.drain("remote", timeout=20)
+        manager._coordinator.before = lambda c: isinstance(c, held) and gate.wait(20)
+        noise = random.Random(1)
+        with pytest.raises(aof2.WaitTimeout) as late:
+            log.extend((noise.randbytes(20_000) for _ in range(2000)), timeout=0.5)
+        here = log.explain_block(20_000)
+        with aof2.open(tmp_path / "r", readonly=True, **where) as beside:
+            found = beside.stream("s").explain_block(20_000)
+        assert here.live
+        assert not found.live
+        assert found.kind is here.kind is late.value.kind
+        assert found.freed_by == here.freed_by
+        assert found.facts["tier0_bytes_used"] == here.facts["tier0_bytes_used"]
+        assert found.facts["segments_to_compress"] == here.facts["segments_to_compress"]
+        assert here.since_s >= 0.5
+        assert found.since_s >= here.since_s - 0.1
+        assert ("is under way" in here.text) == (held is not Rollover or "Rollover" in here.text)
+        gate.set()
+
+
+def test_since_when_is_since_appends_found_no_room(tmp_path):
+    """Goal: not the age of some other work. Method: an upload is slow for a while, during which
+    appends are free; then the next segment is not made, and the age begins there."""
+    gate, hold = threading.Event(), threading.Event()
+
+    def before(command: Command) -> None:
+        if isinstance(command, Upload) or (isinstance(command, Prepare) and hold.is_set()):
+            gate.wait(20)
+
     with aof2.open(tmp_path, config=CONFIG) as manager:
         log = manager.stream("s")
-        manager._coordinator.before = lambda c: isinstance(c, Compress) and gate.wait(20)
+        manager._coordinator.before = before
+        log.append(bytes(20_000), timeout=20)
+        log.seal(timeout=20)
+        until(lambda: manager.metrics().queue_age_s["background"] > 0.5)
+        hold.set()
         with pytest.raises(aof2.WaitTimeout):
-            log.extend((bytes(20_000) for _ in range(2000)), timeout=0.3)
-        with aof2.open(tmp_path, config=CONFIG, readonly=True) as beside:
-            found = beside.stream("s").explain_block(20_000)
-        assert not found.live
-        assert found.kind is aof2.WouldBlockKind.ADMISSION
-        assert found.since_s is None
-        assert found.facts["segments_to_compress"] > 0
-        assert found.facts["tier0_bytes_used"] > 400 * KIB
+            log.extend((bytes(20_000) for _ in range(100)), timeout=0.1)
+        found = log.explain_block(20_000)
+        assert found.kind is aof2.WouldBlockKind.ROLLOVER
+        assert 0.1 <= found.since_s < 0.5
+        assert "Prepare(" in found.text
         gate.set()

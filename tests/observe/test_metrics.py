@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import pickle
 import re
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import aof2
+from aof2.coordinator.commands import Evict
+from aof2.coordinator.handlers import handle
 from aof2.meters import LATENCY_BOUNDS_S, Recorder
 from aof2.metrics import Sample
 
@@ -147,6 +150,61 @@ def test_a_readonly_manager_tells_what_it_sees(tmp_path):
             beside.stream("s")
             assert beside.metrics().next_offset == {"s": 1}
             assert beside.health() == aof2.Health("ok")
+
+
+def test_what_is_closed_says_so_whenever_it_is_asked(tmp_path):
+    """Goal: an exporter that goes on during a close gets one error, a clear one. Method: threads
+    ask all the time while a manager is closed, and after."""
+    manager = aof2.open(tmp_path)
+    for n in range(8):
+        manager.stream(f"s{n}").append(b"x")
+    ends: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            while True:
+                manager.metrics()
+                manager.health()
+                assert manager.bytes_used
+        except BaseException as error:
+            ends.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    manager.close()
+    for thread in threads:
+        thread.join(20)
+    assert [type(error) for error in ends] == [aof2.Closed] * 4
+    for call in (manager.metrics, manager.health, lambda: manager.bytes_used):
+        with pytest.raises(aof2.Closed, match="open the root again"):
+            call()
+
+
+def test_bytes_that_only_readers_keep_on_the_disk_are_counted(tmp_path):
+    """Goal: where the disk went, when budgets say that it is free. Method: a reader in a hot
+    segment and one in a warm one; both files are dropped; then both are let go of."""
+    config = aof2.AofManagerConfig(segment=aof2.SegmentConfig(segment_bytes_max=64 << 10))
+    with aof2.open(tmp_path / "r", tier2=str(tmp_path / "cold"), config=config) as manager:
+        log = manager.stream("s")
+        for n in range(2):
+            log.append(b"%d" % n * 30_000)
+            log.seal(timeout=20)
+        manager.drain("remote", timeout=20)
+        assert manager.metrics().leased_bytes == {"hot": 0, "warm": 0}
+        reader = log.reader(start=0)
+        assert reader.read().payload == b"0" * 30_000
+        sizes = log._instance.hot.sizes[1], log._instance.warm.sizes[2]
+        handle(Evict("s", 1, aof2.Tier.HOT), manager._context)
+        handle(Evict("s", 2, aof2.Tier.HOT), manager._context)
+        held = log._instance.open_segment(2)
+        assert held.tier is aof2.Tier.WARM
+        assert manager.metrics().leased_bytes == {"hot": sizes[0], "warm": 0}
+        handle(Evict("s", 2, aof2.Tier.WARM), manager._context)
+        assert manager.metrics().leased_bytes == {"hot": sizes[0], "warm": sizes[1]}
+        del reader, held
+        gc.collect()
+        assert manager.metrics().leased_bytes == {"hot": 0, "warm": 0}
 
 
 def test_a_histogram_adds_up_and_knows_its_quantiles():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +31,8 @@ def in_child(work: Callable[[], None]) -> str:
     os.close(writable)
     with open(readable, "rb") as pipe:
         text = pipe.read().decode()
-    os.waitpid(pid, 0)
-    return text
+    _, status = os.waitpid(pid, 0)
+    return text if status == 0 else f"the child ended with status {status}: {text}"
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -94,6 +95,47 @@ def test_a_forked_child_gets_forked_handle_and_the_parent_goes_on(tmp_path: Path
             aof2.open(root)
         assert caught.value.pid == os.getpid()
         assert [record.payload for record in log.reader()] == [b"before", b"after"]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_told_nothing_that_is_the_parents_to_know(tmp_path: Path) -> None:
+    """Goal: no number that has stopped moving. Method: every property and report, in a child."""
+    with aof2.open(tmp_path / "root") as manager:
+        log = manager.stream("a")
+        log.append(b"x")
+
+        def child() -> None:
+            for call in (
+                manager.health,
+                manager.metrics,
+                lambda: manager.bytes_used,
+                lambda: log.next_offset,
+                lambda: log.first_offset,
+                lambda: log.watermarks,
+                lambda: log.ext_id,
+                log.explain_block,
+            ):
+                with pytest.raises(aof2.ForkedHandle):
+                    call()
+
+        assert in_child(child) == ""
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_the_coordinator_plans_is_not_held_up(tmp_path: Path) -> None:
+    """Goal: no lock of the parent's holds a child. Method: fork while a worker holds the
+    coordinator's lock; the child asks how things are, and has to end."""
+    with aof2.open(tmp_path / "root") as manager:
+        manager.stream("a").append(b"x")
+
+        def child() -> None:
+            signal.alarm(20)
+            for call in (manager.health, manager.metrics, manager.drain_nowait):
+                with pytest.raises(aof2.ForkedHandle):
+                    call()
+
+        with manager._coordinator._wake:
+            assert in_child(child) == ""
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -46,6 +46,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.reader",
         "aof2.attach",
         "aof2.closing",
+        "aof2.outside",
         "aof2.explain",
     ),
     (

@@ -50,7 +50,8 @@ def test_every_operation_that_waits_is_tried_here():
 
 
 def test_without_time_all_three_forms_refuse_alike(case):
-    """Goal: one contract. Method: call each form with no time to wait; kinds and errors agree."""
+    """Goal: one contract. Method: call each form with no time to wait, and with time that is up
+    already; kinds and errors agree."""
     (handle, _), (operation, _, arguments, kind, late) = case
     blocking, nowait, coroutine = forms(handle, operation)
     with pytest.raises(aof2.WouldBlock) as told:
@@ -59,14 +60,15 @@ def test_without_time_all_three_forms_refuse_alike(case):
     assert told.value.kind is kind
     assert 0 < told.value.retry_after_s <= 5
     assert told.value.wait(0) is False
-    with pytest.raises(late) as first:
-        blocking(*arguments, timeout=0)
-    with pytest.raises(late) as second:
-        asyncio.run(coroutine(*arguments, timeout=0))
-    assert type(first.value) is type(second.value) is late
-    for error in (first.value, second.value):
-        assert isinstance(error, TimeoutError)
-        assert getattr(error, "kind", kind) is kind
+    for timeout in (0, -1, -2.5):
+        with pytest.raises(late) as first:
+            blocking(*arguments, timeout=timeout)
+        with pytest.raises(late) as second:
+            asyncio.run(coroutine(*arguments, timeout=timeout))
+        assert type(first.value) is type(second.value) is late
+        for error in (first.value, second.value):
+            assert isinstance(error, TimeoutError)
+            assert getattr(error, "kind", kind) is kind
 
 
 def test_a_wait_ends_when_a_retry_succeeds(case):
