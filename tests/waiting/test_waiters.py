@@ -245,6 +245,26 @@ def test_a_manager_that_was_left_open_is_closed_at_exit(tmp_path):
         assert manager.stream("a").next_offset == 1
 
 
+def test_a_thread_that_outlives_the_main_one_loses_nothing(tmp_path):
+    """Goal: no close under a thread that still appends. Method: a program whose main thread ends
+    first; its other one, no daemon, goes on; all is there, and the close was clean."""
+    program = (
+        "import sys, threading, aof2\n"
+        "log = aof2.open(sys.argv[1]).stream('a')\n"
+        "def work():\n"
+        "    threading.main_thread().join()\n"
+        "    for n in range(1000):\n"
+        "        log.append(b'%d' % n)\n"
+        "threading.Thread(target=work).start()\n"
+    )
+    command = [sys.executable, "-W", "always", "-c", program, str(tmp_path / "root")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    assert "Traceback" not in done.stderr
+    with aof2.open(tmp_path / "root") as manager:
+        assert manager.stream("a").recovery.clean
+        assert [r.payload for r in manager.stream("a").reader()] == [b"%d" % n for n in range(1000)]
+
+
 def test_a_cancelled_open_leaves_the_root_free(tmp_path):
     """Goal: no lock without a holder. Method: cancel `open_async` in the middle, open again."""
 
