@@ -70,6 +70,7 @@ from aof2.metrics import Health, HealthReason, Metrics
 from aof2.opening import open, open_async
 from aof2.reader import AofReader
 from aof2.repairs import RepairReport, repair
+from aof2.salvaging import SalvageReport, salvage
 from aof2.stream import Aof
 from aof2.types import (
     Gap,
@@ -131,6 +132,7 @@ __all__ = [
     "RetentionConfig",
     "RolloverFailed",
     "RootLocked",
+    "SalvageReport",
     "SegmentConfig",
     "SegmentCorrupt",
     "SegmentInfo",
@@ -158,5 +160,6 @@ __all__ = [
     "open",
     "open_async",
     "repair",
+    "salvage",
     "verify",
 ]

@@ -68,6 +68,7 @@ class AofManager(Observing, Draining):
         *,
         readonly: bool,
         until_s: float | None = None,
+        opens: bool = True,
     ) -> None:
         self._config = config
         breaker = Breaker(clock, config.coordinator.retry_delay_s)
@@ -105,7 +106,7 @@ class AofManager(Observing, Draining):
             if not readonly:
                 self._coordinator.start()
                 # Work that an earlier process left goes on without anyone asking for the stream.
-                for name in self._root.stream_names():
+                for name in self._root.stream_names() if opens else ():
                     self.stream(name)
         except BaseException:
             self._abandon()

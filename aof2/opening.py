@@ -60,6 +60,23 @@ def open(
         ...     manager.stream("orders").append(b"first")
         0
     """
+    return open_root(
+        root, tier2=tier2, config=config, readonly=readonly, timeout=timeout, clock=clock
+    )
+
+
+def open_root(
+    root: str | os.PathLike[str],
+    *,
+    tier2: str | os.PathLike[str] | Tier2Config | None = None,
+    config: AofManagerConfig | None = None,
+    readonly: bool = False,
+    timeout: Timeout = ...,
+    clock: Clock | None = None,
+    opens: bool = True,
+) -> AofManager:
+    """Like `open`; with `opens=False` a writer leaves the streams that are there alone until they
+    are asked for, as one that is damaged cannot be opened."""
     chosen = _configure(tier2, config)
     clock = Clock() if clock is None else clock
     until_s = deadline(clock, timeout, chosen.wait_timeout_s)
@@ -75,6 +92,7 @@ def open(
             clock,
             readonly=readonly,
             until_s=until_s,
+            opens=opens,
         )
     except BaseException:
         if store is not None:

@@ -1,4 +1,5 @@
 from aof2._core.directory import Directory
+from aof2._core.ringview import RingView
 from aof2._core.window import Window
 
 class SalvagedSegment:
@@ -7,6 +8,9 @@ class SalvagedSegment:
     base_offset: int
     end_offset: int
     ext_id: int
+    identified: bool
+    started: bool
+    whole: bool
     def __init__(
         self,
         directory: Directory,
@@ -15,9 +19,12 @@ class SalvagedSegment:
         stream_uuid: bytes,
         segment_id: int,
         base_offset: int,
-        end_offset: int,
+        end_offset: int | None,
         ext_id: int,
+        ring: RingView | None = None,
     ) -> None: ...
+    @property
+    def stretches(self) -> list[tuple[int, int, int, int]]: ...
     @property
     def gaps(self) -> list[tuple[int, int]]: ...
     def beyond(self, offset: int) -> int: ...

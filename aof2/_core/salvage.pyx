@@ -7,6 +7,7 @@ stands for them. Of the header and the footer one must be good, as they have the
 
 import os
 
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
@@ -15,12 +16,15 @@ from aof2._core.compressed_cut cimport check_footer
 from aof2._core.directory cimport Directory
 from aof2._core.frame cimport FRAME_OK, FRAME_UNKNOWN, FrameView, check_frame
 from aof2._core.layout cimport FRAMES_AT, Footer, KIND_END, PAGE_BYTES
-from aof2._core.logfile cimport LogHeader, read_header_fd
+from aof2._core.logfile cimport LogHeader, StartInfo, read_header_fd, read_start_fd
 from aof2._core.posix cimport sys_close, sys_pread
 from aof2._core.resync cimport find_frame
+from aof2._core.ringview cimport RingView
 from aof2._core.window cimport make_window
 
 from aof2.errors import SegmentCorrupt, VersionTooNew
+
+cdef uint64_t OFFSET_MAX = <uint64_t> 1 << 62   # stands for an end that is not known
 
 
 cdef class SalvagedSegment:
@@ -29,8 +33,11 @@ cdef class SalvagedSegment:
     Args:
         directory, name: The file.
         stream_uuid, segment_id: Whose it must be.
-        base_offset, end_offset: Of the segment, which was sealed.
+        base_offset, end_offset: Of the segment. None for the end of one that is not sealed: then
+            its own start block goes before `base_offset` and `ext_id`, and the end is where its END
+            is, or its last frame that is whole.
         ext_id: Of its records that have none of their own.
+        ring: The landing ring, for what was not written into one that is not sealed.
 
     A window never reaches over damage. `FileNotFoundError` when there is no file, `OSError` when it
     cannot be opened; what is damaged in it is no error. It takes as much memory as the file is
@@ -42,18 +49,24 @@ cdef class SalvagedSegment:
     """
 
     def __init__(self, Directory directory not None, str name not None, *,
-                 bytes stream_uuid not None, uint64_t segment_id, uint64_t base_offset,
-                 uint64_t end_offset, uint64_t ext_id):
+                 bytes stream_uuid not None, uint64_t segment_id, uint64_t base_offset, end_offset,
+                 uint64_t ext_id, RingView ring=None):
         cdef int fd = directory.open_file(name)
         self.path = directory.join(name)
-        self.base_offset, self.end_offset, self.ext_id = base_offset, end_offset, ext_id
+        self.base_offset, self.ext_id = base_offset, ext_id
+        self.end_offset = OFFSET_MAX if end_offset is None else end_offset
         self._stretches = []
         try:
             self._load(fd, os.fstat(fd).st_size)
-            if self._identify(fd, stream_uuid, segment_id):
+            self.identified = self._identify(fd, stream_uuid, segment_id)
+            if self.identified:
+                if end_offset is None:
+                    self._begin(fd, ring)
                 self._scan()
         finally:
             sys_close(fd)
+        if end_offset is None and not self.whole:
+            self.end_offset = max([self.base_offset] + [one[3] for one in self._stretches])
 
     def __dealloc__(self):
         free(self._data)
@@ -98,6 +111,26 @@ cdef class SalvagedSegment:
         self.salt = header.salt
         return header.stream_uuid == stream_uuid and header.file_id == segment_id
 
+    cdef int _begin(self, int fd, RingView ring) except -1:
+        """Take what the start block says, and what only the landing ring has."""
+        cdef StartInfo start = read_start_fd(fd, read_header_fd(fd, self.path))
+        if start is not None:
+            self.started, self.base_offset, self.ext_id = True, start.base_offset, start.ext_id
+        if ring is not None and ring.header.salt == self.salt:
+            self._overlay(ring, ring.header.ring_base if start is None else start.ring_base)
+        return 0
+
+    cdef int _overlay(self, RingView ring, uint64_t ring_base) except -1:
+        """Put the bytes of the ring where they were to be written."""
+        cdef uint64_t first = max(ring.written(), ring_base + FRAMES_AT), end = ring.tail()
+        cdef bytes data
+        end = min(end, ring_base + self._bytes)
+        if first < end and end - first <= ring.ring_bytes:
+            data = ring.copy(first, end - first)
+            if data is not None:
+                memcpy(self._data + (first - ring_base), PyBytes_AS_STRING(data), end - first)
+        return 0
+
     cdef int _scan(self) except -1:
         """Note every stretch of frames that follow each other."""
         cdef FrameView view
@@ -121,7 +154,10 @@ cdef class SalvagedSegment:
             if at > start:
                 self._stretches.append(
                     (start, at, self.base_offset + first, self.base_offset + ordinal))
+                self.started = True
             if status == FRAME_OK:
+                if at > start and view.kind == KIND_END:
+                    self.whole, self.end_offset = True, self.base_offset + ordinal
                 break
             with nogil:
                 start = find_frame(self._data, at, n, self.salt, ordinal, records, &view)
@@ -129,6 +165,11 @@ cdef class SalvagedSegment:
                 break
             at, first, ordinal = start, view.ordinal, view.ordinal
         return 0
+
+    @property
+    def stretches(self):
+        """Frames that follow each other: `(position, end, offset, next offset)` of each stretch."""
+        return list(self._stretches)
 
     @property
     def gaps(self):

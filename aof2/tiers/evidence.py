@@ -93,7 +93,8 @@ def _cut_damage(
     return RecordCorrupt(
         "a record that was durable cannot be read: the frame there fails its checks, but "
         + ("a later segment shows" if later else f"position {low} shows")
-        + " that it was flushed. Nothing was cut; restore the segment from a backup",
+        + " that it was flushed. Nothing was cut; restore the segment from a backup, or copy what "
+        "is left with `aof2-admin repair --salvage`",
         stream=stream,
         segment=segment_id,
         path=hot.directory.join(hot.name(segment_id)),

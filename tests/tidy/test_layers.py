@@ -60,6 +60,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.leftover",
         "aof2.manager",
         "aof2.opening",
+        "aof2.salvaging",
         "aof2.archive",
     ),
     (
