@@ -72,13 +72,21 @@ class Raw:
         os.close(self._fd)
 
 
-def one_thread(log: aof2.Aof, raw: Raw, payload: bytes, appends: int, out: Figures) -> float:
-    """A few of ours, a few of the device's, in turns; appends per second of ours."""
+def one_thread(
+    log: aof2.Aof, raw: Raw, payload: bytes, appends: int, out: Figures, processor: int | None
+) -> float:
+    """A few of ours, a few of the device's, in turns; appends per second of ours.
+
+    `processor`: where this thread is held while it waits for ours.
+    """
     ours_us: list[float] = []
     raw_us: list[float] = []
     for _ in range(appends // TURN):
         raw_us += timed_us(raw.write, TURN)
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, allowed if processor is None else {processor})
         ours_us += timed_us(lambda: log.append(payload, durable=True), TURN)
+        os.sched_setaffinity(0, allowed)
     out.raw_us += raw_us
     out.ours_us += ours_us
     out.ratios.append(statistics.median(ours_us) / statistics.median(raw_us))
@@ -119,7 +127,15 @@ def many_coroutines(log: aof2.Aof, payload: bytes, coroutines: int, appends: int
     return asyncio.run(all_of_them())
 
 
-def measure(base: str, payload: bytes, rounds: int, appends: int, *, strict: bool) -> Figures:
+def measure(
+    base: str,
+    payload: bytes,
+    rounds: int,
+    appends: int,
+    *,
+    strict: bool,
+    processor: int | None,
+) -> Figures:
     """All of it, round by round."""
     out = Figures()
     config = aof2.AofManagerConfig(
@@ -132,7 +148,7 @@ def measure(base: str, payload: bytes, rounds: int, appends: int, *, strict: boo
             log = manager.stream("bench")
             timed_us(lambda: log.append(payload, durable=True), 2 * TURN)
             for _ in range(rounds):
-                single = one_thread(log, raw, payload, appends, out)
+                single = one_thread(log, raw, payload, appends, out, processor)
                 out.threads.append(many_threads(log, payload, 16, appends // 2) / single)
                 out.coroutines.append(many_coroutines(log, payload, 1000, 20) / single)
         raw.close()
@@ -157,6 +173,7 @@ def main() -> int:
     parser.add_argument("--appends", type=int, default=400, help="by one thread, each round")
     parser.add_argument("--bytes", type=int, default=100, help="of a record")
     parser.add_argument("--strict", action="store_true", help="flush.strict; bounds do not hold")
+    parser.add_argument("--processor", type=int, help="hold the one thread there while it waits")
     chosen = parser.parse_args()
     base = chosen.dir or tempfile.gettempdir()
     print(
@@ -164,7 +181,14 @@ def main() -> int:
         f"Python {platform.python_version()}, {base}; records of {chosen.bytes} bytes, "
         f"{chosen.rounds} rounds; load {os.getloadavg()[0]:.1f} at the beginning"
     )
-    out = measure(base, bytes(chosen.bytes), chosen.rounds, chosen.appends, strict=chosen.strict)
+    out = measure(
+        base,
+        bytes(chosen.bytes),
+        chosen.rounds,
+        chosen.appends,
+        strict=chosen.strict,
+        processor=chosen.processor,
+    )
     print(
         f"one thread, microseconds: raw p50 {statistics.median(out.raw_us):.0f}, "
         f"append(durable=True) p50 {statistics.median(out.ours_us):.0f}, "

@@ -25,6 +25,8 @@ cdef struct Ahead:
 cdef int next_valid(const uint8_t *data, uint64_t available, uint64_t starts, uint64_t position,
                     uint64_t salt, uint64_t limit, int64_t ordinal_min, uint64_t *budget,
                     Sight *sight) noexcept nogil
+# How many of `n` bytes there are up to the last one that is not zero.
+cdef uint64_t data_bytes(const uint8_t *data, uint64_t n) noexcept nogil
 # Every valid frame of a file from `start` on, and `data_end`: just past the last byte that is not
 # zero, or `start`. 0 or an errno.
 cdef int look_ahead(int fd, uint64_t salt, uint64_t start, uint64_t size, Ahead *ahead,

@@ -9,7 +9,7 @@ from libc.string cimport memcmp, memset
 from aof2._core.frame cimport FRAME_OK, FRAME_SHORT, FRAME_UNKNOWN, FrameView, check_frame
 from aof2._core.layout cimport END_BYTES, FRAMES_AT, IndexEntry, KIND_END, START_AT, Slot
 from aof2._core.logfile cimport read_header_fd, read_slot, read_start_fd
-from aof2._core.lookahead cimport look_ahead, look_ahead_ring
+from aof2._core.lookahead cimport data_bytes, look_ahead, look_ahead_ring
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport check_errno, sys_close, sys_fdatasync, sys_pread, sys_pwrite
 from aof2._core.ringview cimport RingView, ring_at
@@ -18,7 +18,7 @@ from aof2._core.run cimport run_add, run_find, run_find_time, run_free, run_init
 from aof2.errors import ManifestCorrupt, SegmentCorrupt, VersionTooNew
 
 cdef enum:
-    SCAN_BYTES = 4194304
+    SCAN_BYTES = 524288          # stays in the processor's cache
 
 
 
@@ -189,9 +189,7 @@ cdef int _find_torn_end(int fd, Scan scan, uint64_t size) except -1:
                         "scan", scan.header.path)
             if got == 0:
                 break
-            i = got
-            while i and buffer[i - 1] == 0:
-                i -= 1
+            i = data_bytes(buffer, got)
             if i:
                 scan.torn_end = at + i
             at += got
