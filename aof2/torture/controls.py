@@ -127,6 +127,53 @@ def earlier(is_moved: Callable[[Logged, str], bool], by: int) -> Mutation:
     return mutate
 
 
+def synced_after_the_next(steps: Steps) -> Steps:
+    """The flush of a segment that has ended comes behind the next flush of the one that follows,
+    and behind what was told of it."""
+    out: Steps = []
+    held: Steps = []
+    newest, told = "", False
+    for logged, name in paths(steps):
+        is_segment = name.endswith(".seg") and not name.startswith(".tmp-")
+        if logged[0] == "pwrite" and is_segment:
+            newest = max(newest, name)
+        if logged[0] == "fdatasync" and is_segment and name < newest:
+            held.append(logged)
+            told = False
+            continue
+        out.append(logged)
+        told = told or fact_of(logged) == "durable"
+        if held and told and logged[0] == "fdatasync" and is_segment:
+            out += held
+            held = []
+    return out + held
+
+
+def in_slots(logged: Logged, name: str) -> bool:
+    """Whether a step writes a confirmation slot of a segment."""
+    return logged[0] == "pwrite" and name.endswith(".seg") and 4096 <= logged[4] < 5120
+
+
+def of_pointer(logged: Logged, name: str) -> bool:
+    """Whether a step has to do with `current.sealed`."""
+    return "current.sealed" in name or b"current.sealed" in logged[6]
+
+
+def evicted_too_early(steps: Steps) -> Steps:
+    """A hot file goes before its segment is compressed."""
+    out: Steps = []
+    begun: dict[bytes, int] = {}
+    for logged in steps:
+        name = logged[6]
+        if logged[0] == "created" and name.startswith(b".tmp-") and name.endswith(b".seg.zst"):
+            begun.setdefault(name[5:-4], len(out))
+        if logged[0] == "unlink" and name in begun:
+            out.insert(begun.pop(name), logged)
+        else:
+            out.append(logged)
+    return out
+
+
 def fact_of(logged: Logged) -> str:
     """Which fact a mark tells; empty for any other step."""
     return json.loads(logged[7])[0] if logged[0] == "mark" else ""
@@ -186,6 +233,8 @@ def _named(*wanted: str) -> tuple[Workload, ...]:
 _FLUSHES = _named("singles and flushes", "every record durable", "rollover and flush")
 _ROLLS = _named("rollovers", "rollover and flush", "two streams that roll")
 _COLD = _named("uploads", "publications", "trims and deletions")
+_SLOTS = _named("idle, confirmed", "strict, every record durable", "closed and resumed")
+_SEALS = _named("seals", "seals by steps", "rollovers of large records")
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("no sync of segments", _FLUSHES, without("fdatasync", ".seg")),
@@ -215,6 +264,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "recovery does not rewrite",
         _named("a failed sync", "two failed syncs", "a failed sync after a rollover"),
         no_rewrites,
+    ),
+    Mutant("flushes of two segments swapped", _ROLLS, synced_after_the_next),
+    Mutant("a slot before what it confirms", _SLOTS, earlier(in_slots, 6)),
+    Mutant("the pointer before the footer", _SEALS, earlier(of_pointer, 40)),
+    Mutant(
+        "a segment cut before its footer is synced",
+        _SEALS,
+        earlier(lambda logged, name: logged[0] == "ftruncate" and name.endswith(".seg"), 8),
+    ),
+    Mutant("evicted before there is another copy", (EVICTIONS, EVICTED), evicted_too_early),
+    Mutant(
+        "tier 2 is told before it is published",
+        _COLD,
+        earlier(lambda logged, _: fact_of(logged) == "remote", 30),
     ),
     Mutant("a takeover reads before it claims"),
     Mutant("nobody looks for a higher claim"),
