@@ -13,6 +13,7 @@ from aof2.torture import (
     random_cuts,
     s3_faults,
     schedules,
+    soak,
     stateful,
     two_writers,
 )
@@ -30,6 +31,7 @@ ROWS: tuple[Row, ...] = (
     fuzz.ROW,
     stateful.ROW,
     s3_faults.ROW,
+    soak.ROW,
     controls.ROW,
 )
 
