@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,14 @@ def test_a_row_runs_each_case_once_until_its_full_count():
     assert reached.tally.units == reached.next_case >= 25
     assert dict(reached.tally.counts) == {f"case {n}": 1 for n in range(reached.next_case)}
     assert campaign.violations == 0
+
+
+def test_the_page_has_every_row():
+    """Goal: whoever reads a table of counts finds what they mean. Method: compare the names."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
+    text = page.read_text(encoding="utf-8").split("## How the library itself is proven")[1]
+    told = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert told == [row.name for row in ROWS]
 
 
 @pytest.mark.parametrize("how", ["raises", "tells", "dies", "hangs"])
