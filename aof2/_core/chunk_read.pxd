@@ -12,7 +12,6 @@ cdef enum:
     CHUNK_BYTES_LOWEST = 16384
     CHUNK_BYTES_HIGHEST = 1048576
     BODY_BYTES_MAX = 3968                # fits the smallest chunk as its only record
-    LOOK_BYTES = 4096                    # no frame of a chunk is longer
 
 
 cdef class ChunkReader:

@@ -24,6 +24,7 @@ from aof2._core.layout cimport (
     Slot,
 )
 from aof2._core.logfile cimport read_header_fd, read_slot, read_start_fd
+from aof2._core.lookahead cimport Ahead, look_ahead
 from aof2._core.posix cimport check_errno, sys_close, sys_pread
 from aof2._core.run cimport run_add, run_free, run_init
 from aof2._core.seal cimport footer_position, read_footer_fd
@@ -207,25 +208,15 @@ cdef class ChunkReader:
 
     cdef int _look_ahead(self) except -1:
         """Look behind X for bytes, and for a frame that says X was durable."""
-        cdef FrameView view
-        cdef uint64_t at = 0
-        cdef size_t got = 0
-        cdef uint8_t *buffer = <uint8_t *> malloc(CHUNK_BYTES_HIGHEST)
-        if buffer == NULL:
-            raise MemoryError("scan buffer")
-        try:
-            self._read_file(self.position, CHUNK_BYTES_HIGHEST - self.position, buffer, &got)
-            while at < got:
-                if (check_frame(buffer + at, min(<uint64_t> LOOK_BYTES, got - at),
-                                self.position + at, self.header.salt, -1, &view) == FRAME_OK
-                        and view.durable_position > self.position):
-                    self.low = max(self.low, view.durable_position)
-                at += 8
-            while got and buffer[got - 1] == 0:
-                got -= 1
-            self.torn_end = self.position + got
-        finally:
-            free(buffer)
+        cdef Ahead ahead
+        cdef int error
+        ahead.durable_position = 0
+        with nogil:
+            error = look_ahead(self._fd, self.header.salt, self.position, self._size, &ahead,
+                               &self.torn_end)
+        check_errno(error, "read a manifest chunk", self.path)
+        if ahead.durable_position > self.position:
+            self.low = max(self.low, ahead.durable_position)
         return 0
 
     cdef bint _footer_agrees(self) except -1:
