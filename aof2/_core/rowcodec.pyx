@@ -78,7 +78,8 @@ cdef bytes encode_rows(Row *rows, uint64_t n):
         _to_image(rows + i, <RowImage *> (target + at))
         at += sizeof(RowImage)
         texts = rows[i].key_bytes + rows[i].etag_bytes
-        memcpy(target + at, rows[i].texts, texts)
+        if texts:
+            memcpy(target + at, rows[i].texts, texts)
         at += pad8(texts)
     return bytes(out)
 
