@@ -26,10 +26,12 @@ from aof2.types import Tier
 from aof2.walking import Lookup
 from aof2.writer import full_for_ever
 
-FRAMES_AT = 8192
+FRAMES_AT = frames_end(0)
 """Where the frames of a segment begin."""
 FRAME_BYTES = 64
 """What a record takes beside its payload, at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Freeing:
     """What ends a wait of some kind: for people, the commands that do it, and whose they are."""
@@ -114,7 +116,10 @@ def _blocked_s(stream: StreamInstance, coordinator: Coordinator) -> float | None
 
 
 def _silent_s(stream: StreamInstance, coordinator: Coordinator) -> float | None:
-    """How many seconds ago the newest record was appended; None when that takes a lower tier."""
+    """How many seconds ago the newest record was appended; None when that takes a lower tier, or
+    when there is none."""
+    if stream.next_offset == stream.first_offset:
+        return None
     try:
         newest = Lookup(stream, stream.next_offset - 1).attempt(Tier.WARM)
     except (AofError, OSError):

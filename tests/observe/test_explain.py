@@ -111,3 +111,14 @@ def test_since_when_is_since_appends_found_no_room(tmp_path):
         assert 0.1 <= found.since_s < 0.5
         assert "Prepare(" in found.text
         gate.set()
+
+
+def test_a_stream_without_records_is_explained_too(tmp_path):
+    """Goal: the first question about a fresh stream. Method: ask beside the writer, and in it."""
+    with aof2.open(tmp_path, config=CONFIG) as manager:
+        manager.stream("s")
+        with aof2.open(tmp_path, config=CONFIG, readonly=True) as beside:
+            found = beside.stream("s").explain_block()
+        assert found.kind is manager.stream("s").explain_block().kind
+        assert found.kind is aof2.WouldBlockKind.ROLLOVER
+        assert found.since_s is None
