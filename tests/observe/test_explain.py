@@ -73,18 +73,22 @@ def test_beside_the_writer_it_tells_what_files_and_budgets_tell(tmp_path, held):
         noise = random.Random(1)
         with pytest.raises(aof2.WaitTimeout) as late:
             log.extend((noise.randbytes(20_000) for _ in range(2000)), timeout=0.5)
-        here = log.explain_block(20_000)
-        with aof2.open(tmp_path / "r", readonly=True, **where) as beside:
-            found = beside.stream("s").explain_block(20_000)
+        here = after = None
+        # What is not held may go on for a moment.
+        while here is None or here.facts != after.facts:
+            here = log.explain_block(20_000)
+            with aof2.open(tmp_path / "r", readonly=True, **where) as beside:
+                found = beside.stream("s").explain_block(20_000)
+            after = log.explain_block(20_000)
         assert here.live
         assert not found.live
         assert found.kind is here.kind is late.value.kind
         assert found.freed_by == here.freed_by
-        assert found.facts["tier0_bytes_used"] == here.facts["tier0_bytes_used"]
-        assert found.facts["segments_to_compress"] == here.facts["segments_to_compress"]
+        assert found.facts == here.facts
         assert here.since_s >= 0.5
         assert found.since_s >= here.since_s - 0.1
-        assert ("is under way" in here.text) == (held is not Rollover or "Rollover" in here.text)
+        assert f"{held.__name__}(" in here.text
+        assert "is under way for" in here.text
         gate.set()
 
 
@@ -108,7 +112,7 @@ def test_since_when_is_since_appends_found_no_room(tmp_path):
             log.extend((bytes(20_000) for _ in range(100)), timeout=0.1)
         found = log.explain_block(20_000)
         assert found.kind is aof2.WouldBlockKind.ROLLOVER
-        assert 0.1 <= found.since_s < 0.5
+        assert 0.1 <= found.since_s < manager.metrics().queue_age_s["background"] - 0.4
         assert "Prepare(" in found.text
         gate.set()
 
