@@ -32,8 +32,8 @@ class SalvageReport:
         moved: `(old, new)` offsets at which each run of consecutive records begins.
         gaps: What could not be read, in offsets of the old stream, ascending.
         notes: What may be missing behind `next_offset`, and files that could not be used.
-        kept: Directory of the old stream. As long as it is in the root, that does not open for
-            writing: move it elsewhere.
+        kept: Directory of the old stream. Where its damage keeps the root from opening for writing,
+            move it elsewhere.
     """
 
     stream: str

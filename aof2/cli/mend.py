@@ -71,4 +71,4 @@ def _salvage(
         click.echo(f"  offset {old} is offset {new} in {into}")
     for note in report.notes:
         click.echo(f"  note: {note}")
-    click.echo(f"  to open {root} for writing, move {report.kept} out of it")
+    click.echo(f"  where {root} does not open for writing, move {report.kept} out of it")
