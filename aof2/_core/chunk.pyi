@@ -4,6 +4,7 @@ from aof2._core.logfile import LogHeader, StartInfo
 from aof2._core.timesource import TimeSource
 
 def restore_size(directory: Directory, name: str) -> bool: ...
+def sync_chunk(directory: Directory, name: str) -> None: ...
 
 class ChunkWriter:
     name: str

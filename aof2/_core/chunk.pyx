@@ -73,6 +73,18 @@ def restore_size(Directory directory not None, str name not None):
         sys_close(fd)
 
 
+def sync_chunk(Directory directory not None, str name not None):
+    """Sync a chunk that an earlier process wrote: its contents and its length."""
+    cdef int fd = directory.open_file(name, True)
+    cdef int error
+    try:
+        with nogil:
+            error = sys_fdatasync(fd)
+        check_errno(error, "sync a manifest chunk", directory.join(name))
+    finally:
+        sys_close(fd)
+
+
 cdef class ChunkWriter:
     """Appends to one chunk through a mapping.
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aof2._core.chunk import ChunkWriter, restore_size
+from aof2._core.chunk import ChunkWriter, restore_size, sync_chunk
 from aof2._core.chunk_read import ABSENT, CLEAN, ChunkReader
 from aof2._core.scan import read_bytes, scan
 from aof2._core.seal import finish
@@ -64,6 +64,11 @@ def mend(files: ChunkFiles, replay: Replay, quarantine: Quarantine | None) -> Me
         return Mended(writer, replay.end, clean, 0)
     cut = _cut(files, reader, quarantine)
     if replay.state == ABSENT:
+        before = chunk_name(reader.header.file_id - 1)
+        if files.directory.exists(before):
+            # Whoever sealed it may have died before the cut of its length was durable; nothing may
+            # follow it until it is.
+            sync_chunk(files.directory, before)
         files.keep_prepared(reader.header.file_id)
         return Mended(files.begin(replay.end), replay.end, cut == 0, cut)
     clean = replay.state == CLEAN and reader.low >= reader.position

@@ -9,7 +9,7 @@ import pytest
 
 import aof2
 from aof2._core import seamlog
-from aof2.torture.crash_states import Episode
+from aof2.torture.crash_states import STATES, Episode
 from aof2.torture.disk import PAGE, Disk, FileModel
 from aof2.torture.life import Life
 from aof2.torture.states import KILL, STYLES, crash
@@ -123,3 +123,10 @@ def test_a_lost_start_block_is_damage_only_where_a_flush_is_known_of(tmp_path, w
         recovery = manager.stream("a").recovery
         assert (recovery.clean, recovery.records, len(recovery.quarantine)) == (False, 0, 1)
         assert recovery.truncated_bytes > 0
+
+
+def test_a_chunk_that_was_cut_and_not_synced_is_safe_before_the_next_begins(tmp_path):
+    """Goal: a kill between a sealed chunk's cut and its last sync, then a power cut. Method: the
+    life in which the full campaign met it."""
+    workload = BY_NAME["trims and deletions"]
+    assert Episode(workload, 1_000_411, tmp_path / "work").run(STATES).violations == []
