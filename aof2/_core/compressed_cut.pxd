@@ -14,6 +14,10 @@ cdef struct Walk:
     bint ended                   # past END: what is left is index and footer
 
 
+cdef class FileHold:
+    cdef int fd
+
+
 cdef class SealedSource:
     cdef readonly str path
     cdef uint64_t file_bytes
@@ -25,7 +29,11 @@ cdef class SealedSource:
     cdef uint64_t epoch
     cdef Walk walk
     cdef bytearray entries       # WarmEntry of each piece, 0 in what only compressing tells
-    cdef int _fd
+    cdef FileHold _file
+
+    # The same file, to be read from the front once more, also where its name is gone by now.
+    cdef SealedSource again(self)
+    cdef int _begin(self) except -1
 
     # The next pieces' bytes, about `group_bytes` unless one piece is longer, and their entries;
     # None at the end, where the source was compared with its footer.

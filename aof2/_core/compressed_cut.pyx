@@ -122,8 +122,20 @@ cdef int _cut(
             walk.at += total
 
 
+cdef class FileHold:
+    """A file descriptor that is closed with the last source that reads by it."""
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        # Of a file without a name this gives the pages back, which takes milliseconds.
+        with nogil:
+            sys_close(self.fd)
+
+
 cdef class SealedSource:
-    """One sealed segment, read from front to back.
+    """One sealed segment, read from front to back; it stays open, whatever becomes of its name.
 
     Args:
         directory: Where it is.
@@ -135,7 +147,7 @@ cdef class SealedSource:
     """
 
     def __cinit__(self):
-        self._fd = -1
+        self._file = FileHold.__new__(FileHold)
 
     def __init__(self, Directory directory not None, str name not None, *, uint64_t frame_bytes,
                  uint64_t group_bytes=GROUP_BYTES):
@@ -144,22 +156,31 @@ cdef class SealedSource:
         self.path = directory.join(name)
         self.frame_bytes = frame_bytes
         self.group_bytes = group_bytes
-        self.entries = bytearray()
-        self._fd = directory.open_file(name)
+        self._file.fd = directory.open_file(name)
         self.file_bytes = directory.size(name)
         if not FRAMES_AT + sizeof(Footer) < self.file_bytes <= 0xFFFFFFFF:
             self.corrupt("no sealed segment has this size", self.file_bytes)
+        self._begin()
+
+    cdef int _begin(self) except -1:
+        self.entries = bytearray()
         self._read_footer()
         self._read_header()
         self.walk.at = FRAMES_AT
         self.walk.ordinal = -1
         self.walk.first_offset = NO_RECORD
         self.walk.max_timestamp_ns = INT64_MIN
+        return 0
 
-    def __dealloc__(self):
-        # Of a file without a name this gives the pages back, which takes milliseconds.
-        with nogil:
-            sys_close(self._fd)
+    cdef SealedSource again(self):
+        cdef SealedSource other = SealedSource.__new__(SealedSource)
+        other.path = self.path
+        other.frame_bytes = self.frame_bytes
+        other.group_bytes = self.group_bytes
+        other.file_bytes = self.file_bytes
+        other._file = self._file
+        other._begin()
+        return other
 
     cdef int corrupt(self, str what, uint64_t position) except -1:
         raise SegmentCorrupt(what, path=self.path, position=position)
@@ -170,7 +191,7 @@ cdef class SealedSource:
         cdef size_t got = 0
         cdef int error
         with nogil:
-            error = sys_pread(self._fd, at, n, position, &got)
+            error = sys_pread(self._file.fd, at, n, position, &got)
         check_errno(error, "read", self.path)
         if got != n:
             self.corrupt(f"it ends early: {got} bytes of {n}", position)

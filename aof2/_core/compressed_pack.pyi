@@ -3,7 +3,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from aof2._core.compressed_cut import SealedSource
-from aof2._core.directory import Directory
 
 class CompressedInfo(NamedTuple):
     bytes: int
@@ -22,18 +21,8 @@ class Packer:
     def __init__(self, sealed: SealedSource, level: int, prove: bool = False) -> None: ...
 
 def measure(
-    directory: Directory,
-    name: str,
-    *,
-    level: int = 1,
-    frame_bytes: int = 262144,
-    stop: Callable[[], bool] | None = None,
+    sealed: SealedSource, *, level: int = 1, stop: Callable[[], bool] | None = None
 ) -> CompressedInfo: ...
 def pieces(
-    directory: Directory,
-    name: str,
-    *,
-    level: int = 1,
-    frame_bytes: int = 262144,
-    stop: Callable[[], bool] | None = None,
+    sealed: SealedSource, *, level: int = 1, stop: Callable[[], bool] | None = None
 ) -> Iterator[bytes]: ...

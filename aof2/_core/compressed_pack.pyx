@@ -137,17 +137,16 @@ cdef class Packer:
         return packed
 
 
-def measure(directory not None, str name not None, *, int level=1, uint64_t frame_bytes=262144,
-            stop=None):
+def measure(SealedSource sealed not None, *, int level=1, stop=None):
     """Compress a sealed segment and keep nothing but what is said about its `.seg.zst` file.
 
     Everything is decompressed again and compared, so the bytes that `pieces` then makes are good if
-    their checksum is the one told here. About two zstd frames are in memory at any time.
+    their checksum is the one told here. About two of the source's groups are in memory at any time.
 
     Args:
-        directory, name: The sealed segment.
-        level, frame_bytes: As for `compressed.build`.
-        stop: Asked at every piece; True gives up.
+        sealed: The segment; its `frame_bytes` are those of the file.
+        level: As for `compressed.build`.
+        stop: Asked at every group; True gives up.
 
     Returns:
         The `CompressedInfo` of the file that `compressed.build` would make.
@@ -156,43 +155,35 @@ def measure(directory not None, str name not None, *, int level=1, uint64_t fram
     version, `CompressionFailed` for everything else.
     """
     cdef Packer packer
-    path = directory.join(name)
     try:
-        packer = _packer(directory, name, level, frame_bytes, True)
+        packer = Packer(sealed.again(), level, True)
         while packer.next() is not None:
-            _check_stop(stop, path)
+            _check_stop(stop, sealed.path)
     except (OSError, zstandard.ZstdError, MemoryError) as error:
         if isinstance(error, AofError):
             raise
-        raise CompressionFailed(f"compression failed: {error}", path=path) from error
+        raise CompressionFailed(f"compression failed: {error}", path=sealed.path) from error
     return packer.info
 
 
-def pieces(directory not None, str name not None, *, int level=1, uint64_t frame_bytes=262144,
-           stop=None):
-    """Make the bytes of a sealed segment's `.seg.zst` file, one zstd frame after the other.
+def pieces(SealedSource sealed not None, *, int level=1, stop=None):
+    """Make the bytes of a sealed segment's `.seg.zst` file, one group after the other.
 
     Args:
-        directory, name, level, frame_bytes, stop: As for `measure`.
+        sealed, level, stop: As for `measure`.
 
     Yields:
         Bytes that are the file, one behind the other.
 
     Raises as `measure` does, but `OSError` and `zstandard.ZstdError` as they come.
     """
-    cdef Packer packer = _packer(directory, name, level, frame_bytes, False)
-    path = directory.join(name)
+    cdef Packer packer = Packer(sealed.again(), level, False)
     while True:
-        _check_stop(stop, path)
+        _check_stop(stop, sealed.path)
         piece = packer.next()
         if piece is None:
             return
         yield piece
-
-
-cdef Packer _packer(directory, str name, int level, uint64_t frame_bytes, bint prove):
-    sealed = SealedSource(directory, name, frame_bytes=frame_bytes, group_bytes=frame_bytes)
-    return Packer(sealed, level, prove)
 
 
 cdef int _check_stop(stop, path) except -1:

@@ -60,7 +60,18 @@ class TierFiles:
     def evict(self, segment_id: int) -> None:
         """Drop a file's name; who has it mapped or open goes on reading."""
         self.directory.unlink(self.file_name(segment_id), missing_ok=True)
+        self.dropped(segment_id)
+
+    def dropped(self, segment_id: int) -> None:
+        """Account for a file that has lost its name, and who still keeps its bytes on disk."""
+        file_bytes = self.sizes.get(segment_id, 0)
+        with self._lease_lock:
+            for reader in self._borrowers(segment_id):
+                self._leased[reader] = segment_id, file_bytes
         self.forget(segment_id)
+
+    def _borrowers(self, segment_id: int) -> list[Hashable]:
+        return [reader for reader, lent in self._lent.items() if lent == segment_id]
 
     def lend(self, segment_id: int, reader: Reader) -> Reader:
         """Note an object that keeps a file's bytes readable for as long as it lives."""
@@ -73,13 +84,8 @@ class TierFiles:
         """Bytes on disk of files without a name, which only those who read them keep there; they
         count against no budget."""
         with self._lease_lock:
+            # Each file once, however many hold it.
             return sum(dict(self._leased.values()).values())
-
-    def _count_leases(self, segment_id: int, file_bytes: int) -> None:
-        with self._lease_lock:
-            for reader in [r for r, lent in self._lent.items() if lent == segment_id]:
-                del self._lent[reader]
-                self._leased[reader] = segment_id, file_bytes
 
     def set_aside(self, segment_id: int, quarantine: Directory, now_ns: int) -> None:
         """Move a damaged file into quarantine, where nobody deletes it; fine when it is gone."""
@@ -95,7 +101,10 @@ class TierFiles:
 
     def forget(self, segment_id: int) -> None:
         """Account for a file that is not there any more."""
-        self._count_leases(segment_id, self.sizes.pop(segment_id, 0))
+        self.sizes.pop(segment_id, None)
+        with self._lease_lock:
+            for reader in self._borrowers(segment_id):
+                del self._lent[reader]
         guard = self._guards.pop(segment_id, None)
         if guard is not None:
             guard.drop()

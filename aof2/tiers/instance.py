@@ -237,7 +237,7 @@ class StreamInstance(Holding):
         for tier in (self.hot, self.warm):
             present = tier.ids()
             for segment_id in set(tier.sizes) - set(present):
-                tier.forget(segment_id)
+                tier.dropped(segment_id)
             for segment_id in present:
                 try:
                     tier.adopt(segment_id)

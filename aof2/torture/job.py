@@ -98,13 +98,15 @@ class Job:
 
     @contextmanager
     def typed(self, what: str) -> Iterator[None]:
-        """Our own errors pass; any other is a violation."""
+        """Our own errors pass; any other is a violation.
+
+        Damage is one too, as there is none, unless it is what the system said of the medium."""
         try:
             yield
         except AofError as error:
             name = type(error).__name__
             self.errors[name] = self.errors.get(name, 0) + 1
-            if isinstance(error, CorruptionError):
+            if isinstance(error, CorruptionError) and not isinstance(error.__cause__, OSError):
                 self.violations.append(f"{what}: no byte was damaged, but {name}: {error}")
         except OSError as error:
             # What the system said of a file is told as it is.

@@ -15,6 +15,7 @@ from jobhelp import KIB, MIB, FaultyStore, check_equal, random_payloads, small_c
 import aof2
 from aof2 import Tier
 from aof2._core import compressed
+from aof2._core.compressed_cut import SealedSource
 from aof2._core.compressed_pack import measure, pieces
 from aof2._core.directory import Directory
 from aof2.coordinator.commands import Compress, CompressToTier2, Evict, Relinquish
@@ -67,8 +68,9 @@ def test_the_bytes_are_those_of_a_warm_file(tmp_path):
         for info in log.segments():
             name = f"{info.segment_id:020d}.seg"
             built = compressed.build(hot, name, hot, "warm", frame_bytes=64 * KIB)
-            made = list(pieces(hot, name, frame_bytes=64 * KIB))
-            assert measure(hot, name, frame_bytes=64 * KIB) == built
+            sealed = SealedSource(hot, name, frame_bytes=64 * KIB, group_bytes=64 * KIB)
+            made = list(pieces(sealed))
+            assert measure(sealed) == built
             assert b"".join(made) == Path(hot.join("warm")).read_bytes()
             assert max(map(len, made)) < 160 * KIB
 
@@ -257,6 +259,30 @@ def test_what_changes_between_the_two_passes_is_not_stored(tmp_path, store, monk
         assert sum(manager.metrics().command_failures.values()) >= 1
         check_equal(log.reader().payloads(), records)
         assert len(store.segments()) == len(log.segments())
+
+
+def test_a_segment_that_is_evicted_meanwhile_is_sent_to_its_end(tmp_path, store, monkeypatch):
+    """Goal: an upload does not depend on a name. Method: as a request begins, the hot copy goes, as
+    it may once a warm one was made beside; the first request is the only one, and its bytes count
+    as leased until then."""
+    monkeypatch.setattr(WarmTier, "build", no_room)
+    with aof2.open(tmp_path / "r", config=CONFIG) as manager:
+        log = manager.stream("s")
+
+        def evict(key: str) -> None:
+            hot, base = log._instance.hot, int(key.rpartition("/")[2].partition("-")[0])
+            [segment] = [i.segment_id for i in log.segments() if i.base_offset == base]
+            file_bytes = hot.sizes[segment]
+            hot.evict(segment)
+            assert hot.leased_bytes >= file_bytes
+
+        store.before = evict
+        log.extend(records := list(random_payloads(SEED + 6, 60)))
+        log.seal(timeout=10)
+        manager.drain("remote", timeout=30)
+        assert len(store.puts) == len(log.segments()) > 1
+        assert log._instance.hot.leased_bytes == 0
+        check_equal(log.reader().payloads(), records)
 
 
 def test_a_damaged_segment_is_not_sent(tmp_path, store, monkeypatch):

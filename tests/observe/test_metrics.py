@@ -182,17 +182,18 @@ def test_what_is_closed_says_so_whenever_it_is_asked(tmp_path):
 
 
 def test_bytes_that_only_readers_keep_on_the_disk_are_counted(tmp_path):
-    """Goal: where the disk went, when budgets say that it is free. Method: a reader in a hot
-    segment and one in a warm one; both files are dropped; then both are let go of."""
+    """Goal: where the disk went, when budgets say that it is free. Method: two readers in a hot
+    segment and one in a warm one; both files are dropped; then all are let go of. A file in
+    quarantine has a name, and does not count."""
     config = aof2.AofManagerConfig(segment=aof2.SegmentConfig(segment_bytes_max=64 << 10))
     with aof2.open(tmp_path / "r", tier2=str(tmp_path / "cold"), config=config) as manager:
         log = manager.stream("s")
-        for n in range(2):
+        for n in range(3):
             log.append(b"%d" % n * 30_000)
             log.seal(timeout=20)
         manager.drain("remote", timeout=20)
         assert manager.metrics().leased_bytes == {"hot": 0, "warm": 0}
-        reader = log.reader(start=0)
+        reader, other = log.reader(start=0), log._instance.open_segment(1)
         assert reader.read().payload == b"0" * 30_000
         sizes = log._instance.hot.sizes[1], log._instance.warm.sizes[2]
         handle(Evict("s", 1, aof2.Tier.HOT), manager._context)
@@ -202,7 +203,11 @@ def test_bytes_that_only_readers_keep_on_the_disk_are_counted(tmp_path):
         assert manager.metrics().leased_bytes == {"hot": sizes[0], "warm": 0}
         handle(Evict("s", 2, aof2.Tier.WARM), manager._context)
         assert manager.metrics().leased_bytes == {"hot": sizes[0], "warm": sizes[1]}
-        del reader, held
+        aside = log._instance.open_segment(3)
+        assert aside.tier is aof2.Tier.HOT
+        log._instance.hot.set_aside(3, log._instance.hydration.quarantine, 1)
+        assert manager.metrics().leased_bytes == {"hot": sizes[0], "warm": sizes[1]}
+        del reader, held, other
         gc.collect()
         assert manager.metrics().leased_bytes == {"hot": 0, "warm": 0}
 
