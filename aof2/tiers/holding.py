@@ -27,6 +27,10 @@ from aof2.types import StreamIdentity, Tier
 
 OPEN_SEGMENTS_MAX = 16
 """Segments that a stream keeps open for random reads, so that `get` need not open files."""
+LOOKS_MAX = 16
+"""So often one copy may go and another come while a segment is opened."""
+
+
 class Holding(Choice):
     """The part of an instance that readers get their bytes from.
 
@@ -122,8 +126,26 @@ class Holding(Choice):
     def _open_anew(self, segment_id: int, but: Set[Tier]) -> ResidentSegment:
         """Open the first copy that can be; what is found damaged on the way is reported."""
         damaged: dict[Tier, Exception] = {}
+        for _ in range(LOOKS_MAX):
+            held = self._open_first(segment_id, but, damaged)
+            if held is not None:
+                return held
+            if not self._elsewhere(segment_id, but | damaged.keys()):
+                break
+        bad = [error for error in damaged.values() if not isinstance(error, FileNotFoundError)]
+        raise bad[0] if bad else self._lost(segment_id)
+
+    def _elsewhere(self, segment_id: int, tried: Set[Tier]) -> bool:
+        """Whether there is a copy that was not tried, as it came while another one was dropped."""
+        row = self.manifest.index.segments.get(segment_id)
+        here = frozenset[Tier]() if row is None or not row.sealed else self.residency(row)
+        return any(tier in here and tier not in tried for tier in self.copies(segment_id))
+
+    def _open_first(
+        self, segment_id: int, but: Set[Tier], damaged: dict[Tier, Exception]
+    ) -> ResidentSegment | None:
         for tier in self.copies(segment_id):
-            if tier in but:
+            if tier in but or tier in damaged:
                 continue
             held = self._opened(segment_id, tier)
             try:
@@ -140,8 +162,7 @@ class Holding(Choice):
                 self._keep(held)
                 self.healed(segment_id, damaged)
                 return held
-        bad = [error for error in damaged.values() if not isinstance(error, FileNotFoundError)]
-        raise bad[0] if bad else self._lost(segment_id)
+        return None
 
     def _keep(self, held: ResidentSegment) -> None:
         with self.changed:
