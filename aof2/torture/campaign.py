@@ -145,7 +145,7 @@ class Campaign:
                 self._tell(f"{row.name}: left out: {why}")
                 return
             reached.full = cases.full or row.full
-            count = row.batch
+            count = row.batch * row.at_a_time
             while (
                 reached.tally.units < reached.full
                 and len(reached.tally.violations) < VIOLATIONS_MAX
@@ -162,7 +162,9 @@ class Campaign:
                 self._save()
                 if deadline_s is not None and now_s >= deadline_s:
                     break
-                count = next_slice(reached, ran, now_s - began_slice_s)
+                # Where many wait at a time, the last ones of a slice keep the others.
+                took_s = (now_s - began_slice_s) / row.at_a_time
+                count = next_slice(reached, ran, took_s)
         self._tell(
             f"{row.name}: {reached.tally.units:,} of {reached.full:,} {row.unit}, "
             f"{len(reached.tally.violations)} violations, {reached.seconds:,.0f} s"
@@ -186,12 +188,13 @@ class Campaign:
             return deadline_s is not None and self._clock.monotonic_s() >= deadline_s
 
         results: dict[int, dict[str, Any]] = {}
+        processes = 1 if row.alone else PROCESSES * row.at_a_time
         for ended in run_forked(
             run,
             numbers,
-            processes=1 if row.alone else PROCESSES,
+            processes=processes,
             case_timeout_s=row.case_timeout_s,
-            batch=max(1, min(row.batch, len(numbers) // PROCESSES)),
+            batch=max(1, min(row.batch, len(numbers) // processes)),
             stop=is_late,
         ):
             told = ended.result or Tally(violations=[ended.problem]).as_json()

@@ -218,7 +218,8 @@ ROW = Row(
     tries="the n-th system call or request fails, once or for ever, by every error it can have",
     unit="cases",
     full=6000,
-    minutes=60,
+    minutes=15,
     begin=begin,
     case_timeout_s=90,
+    at_a_time=6,
 )

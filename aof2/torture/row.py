@@ -85,6 +85,7 @@ class Row:
         batch: So many cases share one process.
         case_timeout_s: After so long a case hangs.
         alone: Cases run one at a time.
+        at_a_time: So many of them per processor; more than one where they mostly wait.
     """
 
     name: str
@@ -96,3 +97,4 @@ class Row:
     batch: int = 20
     case_timeout_s: float = 120.0
     alone: bool = False
+    at_a_time: int = 1
