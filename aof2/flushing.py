@@ -54,7 +54,6 @@ class Flushing(StreamHandle):
         """
         upto = self._upto(offset, level)
         if level == "local":
-            # In the core: the first one who comes does the sync for all, on this thread.
             self._writer().wait_local(upto, timeout=timeout)
         else:
             until_s = self._until(timeout)
@@ -81,9 +80,10 @@ class Flushing(StreamHandle):
     async def _suspend_durable(self, upto: int, timeout: Timeout) -> None:
         """Like `_durable(upto).suspend(...)`, with as little around it as can be: thousands of
         coroutines come here for each sync."""
-        ready = functools.partial(self._writer().is_durable, upto)
-        until_s = self._until(timeout)
-        if not await self._instance.signals.durable.wait_async(ready, until_s):
+        writer, until_s = self._writer(), self._until(timeout)
+        ready = functools.partial(writer.is_durable, upto, False)
+        durable = self._instance.signals.durable
+        if not await durable.wait_async(ready, until_s, ask=writer.ask_flush):
             raise self._not_yet(upto, "local")
 
     def _durable(self, upto: int) -> Wait:

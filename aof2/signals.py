@@ -19,100 +19,11 @@ from aof2._core.durability import DURABLE, ROOM, TAIL
 from aof2._core.writer import SegmentWriter
 from aof2.clock import Clock, Pauses
 from aof2.errors import ConfigError, WouldBlockKind
+from aof2.loopwaiters import LoopWaiters, Ready
 
 LOGGER = logging.getLogger("aof2.tiered")
 POLL_FIRST_S = 50e-6
 POLL_LAST_S = 1e-3
-
-Ready = Callable[[], bool]
-"""Whether a wait is over; it may raise instead, which ends the wait too."""
-
-
-class LoopWaiters:
-    """The coroutines of one event loop that wait for a signal.
-
-    Only the loop's own thread touches it, `wake` aside.
-    """
-
-    def __init__(self, signal: Signal, loop: asyncio.AbstractEventLoop) -> None:
-        self._signal = signal
-        self._loop = loop
-        self._thread_id = threading.get_ident()
-        self._waiting: dict[asyncio.Future[bool | Exception], tuple[Ready, float | None]] = {}
-        self._scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s = 0.0
-
-    def add(self, ready: Ready, until_s: float | None) -> asyncio.Future[bool | Exception]:
-        """A future that tells when the wait is over: True, False when its time is up, or an
-        error."""
-        future: asyncio.Future[bool | Exception] = self._loop.create_future()
-        self._waiting[future] = ready, until_s
-        if until_s is not None and (self._timer is None or until_s < self._timer_at_s):
-            self._set_timer(self._signal.now_s(), until_s)
-        return future
-
-    def remove(self, future: asyncio.Future[bool | Exception]) -> bool:
-        """Forget a wait, whichever way it ended; True when it was the last one."""
-        self._waiting.pop(future, None)
-        if not self._waiting and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return not self._waiting
-
-    def wake(self) -> None:
-        """Have the loop look at all of them: one callback, from whichever thread."""
-        if self._scheduled:
-            return
-        self._scheduled = True
-        try:
-            if self._thread_id == threading.get_ident():
-                self._loop.call_soon(self._look)
-            else:
-                self._loop.call_soon_threadsafe(self._look)
-        except RuntimeError:
-            # The loop was closed with tasks that nobody will run again.
-            self._signal.forget(self._loop)
-
-    def _look(self) -> None:
-        # Cleared and armed first, so that what changes from now on comes back here.
-        self._scheduled = False
-        if not self._waiting:
-            return
-        self._signal.arm()
-        for future, (ready, _) in list(self._waiting.items()):
-            if not future.done():
-                self._settle(future, ready)
-
-    def _settle(self, future: asyncio.Future[bool | Exception], ready: Ready) -> None:
-        try:
-            if ready():
-                future.set_result(True)
-        except Exception as error:
-            # As a value: a future that keeps an exception which nobody fetches complains about it.
-            future.set_result(error)
-
-    def _set_timer(self, now_s: float, at_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at_s = at_s
-        self._timer = self._loop.call_later(max(0.0, at_s - now_s), self._tick)
-
-    def _tick(self) -> None:
-        """End the waits whose time is up."""
-        due_s = max(self._signal.now_s(), self._timer_at_s)
-        self._timer = None
-        following: float | None = None
-        for future, (_, until_s) in self._waiting.items():
-            if future.done() or until_s is None:
-                continue
-            if until_s <= due_s:
-                future.set_result(False)
-            elif following is None or until_s < following:
-                following = until_s
-        if following is not None:
-            self._set_timer(due_s, following)
-
 
 class Signal:
     """One thing that threads, coroutines of any loop, and callbacks wait for.
@@ -173,15 +84,24 @@ class Signal:
         finally:
             self.threads.discard(event)
 
-    async def wait_async(self, ready: Ready, until_s: float | None) -> bool:
-        """Like `wait`, as a coroutine; cancelling it at any moment leaves nothing behind."""
+    async def wait_async(
+        self, ready: Ready, until_s: float | None, ask: Callable[[], None] | None = None
+    ) -> bool:
+        """Like `wait`, as a coroutine; cancelling it at any moment leaves nothing behind.
+
+        Args:
+            ask: What gets going what is waited for; called once for all that begin to wait in the
+                same turn of the loop, at the end of it.
+        """
         loop = asyncio.get_running_loop()
         group = self._loops.get(loop)
         if group is None:
-            group = self._loops[loop] = LoopWaiters(self, loop)
+            group = self._loops[loop] = LoopWaiters(loop, self.arm, self.now_s, self.forget)
         future = group.add(ready, until_s)
         try:
-            self.arm()
+            # Who comes later in the same turn is looked at with those for whom it was armed.
+            if ask is None or group.ask_soon(ask):
+                self.arm()
             if ready():
                 return True
             if until_s is not None and until_s <= self.now_s():
@@ -248,7 +168,9 @@ class PolledSignal(Signal):
             "or wait_async of the WouldBlock"
         )
 
-    async def wait_async(self, ready: Ready, until_s: float | None) -> bool:
+    async def wait_async(
+        self, ready: Ready, until_s: float | None, ask: Callable[[], None] | None = None
+    ) -> bool:
         """Look every millisecond at first, then every ten."""
         pauses = Pauses(self._clock, POLL_LAST_S, 10 * POLL_LAST_S)
         while not ready():

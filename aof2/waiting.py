@@ -20,7 +20,8 @@ from aof2.errors import (
     WouldBlock,
     WouldBlockKind,
 )
-from aof2.signals import Ready, Signal
+from aof2.loopwaiters import Ready
+from aof2.signals import Signal
 
 LOGGER = logging.getLogger("aof2.tiered")
 WARN_AFTER_S = 1.0

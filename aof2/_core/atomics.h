@@ -16,6 +16,9 @@ static inline uint32_t load_acquire32(const void *at) {
 static inline void store_release32(void *at, uint32_t value) {
     __atomic_store_n((uint32_t *)at, value, __ATOMIC_RELEASE);
 }
+static inline void add32(void *at, uint32_t n) {
+    __atomic_fetch_add((uint32_t *)at, n, __ATOMIC_SEQ_CST);
+}
 static inline void fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 #define likely(x) __builtin_expect(!!(x), 1)

@@ -1,5 +1,7 @@
 from aof2._core.directory import Directory
 
+class FileHold: ...
+
 class SealedSource:
     path: str
     def __init__(

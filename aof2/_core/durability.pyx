@@ -20,7 +20,7 @@ from aof2._core.hotlog cimport (
     hot_ask,
     hot_poison,
 )
-from aof2._core.hotsync cimport hot_flush
+from aof2._core.hotsync cimport hot_await_flush
 
 from aof2.errors import Closed, DurabilityLost, ForkedHandle, NotYetDurable, WouldBlockKind
 
@@ -84,7 +84,7 @@ cdef class Durability:
                         "wait for it", offset=next_offset - 1, level="local", stream=self.stream)
             with nogil:
                 # The flush thread does it: nobody can leave a sync of a device that hangs.
-                error = hot_flush(self.log, 0, next_offset, min(left, WAIT_SLICE_NS), False)
+                error = hot_await_flush(self.log, next_offset, min(left, WAIT_SLICE_NS))
             if error and error != ETIMEDOUT:
                 self._check_running()
             PyErr_CheckSignals()
@@ -109,14 +109,19 @@ cdef class Durability:
         """
         self._wait_durable(next_offset, timeout)
 
-    def is_durable(self, uint64_t next_offset):
-        """Whether every record below `next_offset` is durable; asks for a flush if not, and raises
-        when it never will be."""
+    def is_durable(self, uint64_t next_offset, bint ask=True):
+        """Whether every record below `next_offset` is durable; asks for a flush if not (unless told
+        otherwise), and raises when it never will be."""
         if self.log.durable_offset >= next_offset:
             return True
         self._check_running()
-        hot_ask(self.log, next_offset)
+        if ask:
+            hot_ask(self.log, next_offset)
         return False
+
+    def ask_flush(self):
+        """Have everything appended so far made durable, at once and elsewhere."""
+        hot_ask(self.log, self.log.next_offset)
 
     @property
     def next_offset(self):

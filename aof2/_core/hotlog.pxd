@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from aof2._core.bell cimport BellState
 from aof2._core.layout cimport Footer, RingHeader
+from aof2._core.placement cimport Placement
 from aof2._core.run cimport Run
 
 cdef extern from "<pthread.h>" nogil:
@@ -16,6 +17,10 @@ cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_cond_t:
         pass
     ctypedef struct pthread_t:
+        pass
+
+cdef extern from "parking.h" nogil:
+    ctypedef struct Parking:
         pass
 
 cdef enum:
@@ -108,10 +113,11 @@ cdef struct HotLog:
     int64_t spin_ns              # so long a wait for it may spin; 0: there is one processor only
     int64_t turn_ns              # how long the newest flush took that somebody had asked for
     int64_t ended_ns             # when it ended
-    uint32_t waiting             # threads that wait for a flush; under the lock
+    uint32_t waiting             # threads that wait for a flush
     uint64_t arrivals            # how often a thread began to
     uint64_t expected            # as many arrivals once those are back whom the newest flush served
     uint32_t unmet               # so many flushes do not look out for them, as they did not come
+    Placement place              # where the flush thread runs while it is waited for
     bint linger                  # who waits comes back at once: the flush thread spins, too
     BellState *bell              # rung for news that somebody waits for; NULL: there is none
     uint32_t wanted              # such news (HotNews); the next of a kind rings and takes it away
@@ -121,7 +127,7 @@ cdef struct HotLog:
     pthread_mutex_t lock
     pthread_cond_t work          # the write-out thread waits here
     pthread_cond_t flush_work    # the flush thread waits here
-    pthread_cond_t flushed       # who has asked for a flush waits here
+    Parking flushed              # who has asked for a flush waits here
     pthread_cond_t change        # everybody else waits here
     pthread_t writer_thread
     pthread_t flush_thread

@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from aof2._core.bell cimport bell_ring
+from aof2._core.placement cimport place_init
 from aof2._core.posix cimport sys_close, sys_pwrite, tell_locked_store
 from aof2._core.ring cimport build_ring
 from aof2._core.ringview cimport unmap_ring
@@ -15,6 +16,13 @@ from aof2._core.run cimport run_free
 cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)
     void store_release(void *at, uint64_t value)
+
+cdef extern from "parking.h" nogil:
+    void parking_init(Parking *parking)
+    void unpark_all(Parking *parking)
+
+cdef extern from "processor.h" nogil:
+    int this_processor()
 
 cdef extern from "loglock.h" nogil:
     void cond_init(pthread_cond_t *cond)
@@ -37,9 +45,10 @@ cdef HotLog *hot_new() noexcept nogil:
         pthread_mutex_init(&log.lock, NULL)
         cond_init(&log.work)
         cond_init(&log.flush_work)
-        cond_init(&log.flushed)
+        parking_init(&log.flushed)
         cond_init(&log.change)
         log.spin_ns = SPIN_NS if may_spin() else 0
+        place_init(&log.place)
     return log
 
 
@@ -87,7 +96,7 @@ cdef void hot_poison(HotLog *log, int failure) noexcept nogil:
         log.file_limit = 0
     pthread_cond_broadcast(&log.work)
     pthread_cond_broadcast(&log.flush_work)
-    pthread_cond_broadcast(&log.flushed)
+    unpark_all(&log.flushed)
     hot_announce(log)
     pthread_mutex_unlock(&log.lock)
 
@@ -111,6 +120,7 @@ cdef void hot_ask(HotLog *log, uint64_t offset) noexcept nogil:
         if log.asked <= log.durable_offset:
             pthread_cond_broadcast(&log.flush_work)
         log.asked = offset
+        log.place.asker = this_processor()
     pthread_mutex_unlock(&log.lock)
 
 

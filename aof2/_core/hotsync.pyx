@@ -8,7 +8,7 @@ but not here), and only then move the durable position.
 """
 
 from libc.errno cimport ETIMEDOUT
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aof2._core.hotlog cimport (
     HOT_OPEN,
@@ -17,6 +17,7 @@ from aof2._core.hotlog cimport (
     HotLog,
     SYNC_CLASSES,
     NEWS_DURABLE,
+    Parking,
     hot_announce,
     hot_poison,
     hot_tell,
@@ -30,7 +31,17 @@ from aof2._core.posix cimport sys_fdatasync, tell_locked_store
 
 cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)
+    uint32_t load_acquire32(const void *at)
+    void add32(void *at, uint32_t n)
     void store_release(void *at, uint64_t value)
+
+cdef extern from "parking.h" nogil:
+    int park(Parking *parking, uint32_t ticket, int64_t wait_ns)
+    uint32_t parking_ticket(const Parking *parking)
+    void unpark_all(Parking *parking)
+
+cdef extern from "processor.h" nogil:
+    int this_processor()
 
 cdef extern from "loglock.h" nogil:
     int64_t monotonic_ns()
@@ -149,7 +160,7 @@ cdef int hot_flush_once(HotLog *log) noexcept nogil:
             store_release(&log.header.durable_offset, offset)
             tell_locked_store(&log.header.durable, 24)
         hot_tell(log, NEWS_DURABLE)
-    pthread_cond_broadcast(&log.flushed)
+    unpark_all(&log.flushed)
     hot_announce(log)
     return error
 
@@ -168,36 +179,49 @@ cdef bint _spin_until_durable(HotLog *log, uint64_t offset, int64_t limit_ns) no
 
 
 cdef int hot_flush(
-    HotLog *log, uint64_t target, uint64_t target_offset, int64_t timeout_ns, bint lead
+    HotLog *log, uint64_t target, uint64_t target_offset, int64_t timeout_ns
 ) noexcept nogil:
     cdef int64_t until = monotonic_ns() + timeout_ns
     cdef int error = 0
-    cdef bint spin = not lead and log.spin_ns > log.turn_ns
     pthread_mutex_lock(&log.lock)
-    log.waiting += 1
-    log.arrivals += 1
     while error == 0 and (log.durable < target or log.durable_offset < target_offset):
         if log.state == HOT_POISONED:
             error = log.failure
-        elif lead and not log.syncing:
+        elif not log.syncing:
             log.syncing = True
             error = hot_flush_once(log)
-        elif lead:
-            if cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
-                error = ETIMEDOUT
-        else:
-            if log.asked < target_offset:
-                log.asked = target_offset
-                pthread_cond_broadcast(&log.flush_work)
-            if spin and log.waiting == 1:
-                spin = False
-                pthread_mutex_unlock(&log.lock)
-                _spin_until_durable(log, target_offset, timeout_ns)
-                pthread_mutex_lock(&log.lock)
-            elif cond_wait_ns(&log.flushed, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
-                error = ETIMEDOUT
-    log.waiting -= 1
+        elif cond_wait_ns(&log.change, &log.lock, until - monotonic_ns()) == ETIMEDOUT:
+            error = ETIMEDOUT
     pthread_mutex_unlock(&log.lock)
+    return error
+
+
+cdef int hot_await_flush(HotLog *log, uint64_t offset, int64_t timeout_ns) noexcept nogil:
+    cdef int64_t until = monotonic_ns() + timeout_ns
+    cdef int error = 0
+    cdef uint32_t ticket
+    cdef bint spin = log.spin_ns > log.turn_ns
+    add32(&log.waiting, 1)
+    pthread_mutex_lock(&log.lock)
+    log.arrivals += 1
+    if log.asked < offset:
+        log.asked = offset
+        log.place.asker = this_processor()
+        pthread_cond_broadcast(&log.flush_work)
+    pthread_mutex_unlock(&log.lock)
+    if spin and load_acquire32(&log.waiting) == 1:
+        _spin_until_durable(log, offset, timeout_ns)
+    while error == 0:
+        ticket = parking_ticket(&log.flushed)
+        if load_acquire(&log.durable_offset) >= offset:
+            break
+        if log.state == HOT_POISONED:
+            pthread_mutex_lock(&log.lock)
+            error = log.failure
+            pthread_mutex_unlock(&log.lock)
+        else:
+            error = park(&log.flushed, ticket, until - monotonic_ns())
+    add32(&log.waiting, <uint32_t> -1)
     return error
 
 

@@ -5,12 +5,13 @@ for whoever asks.
 """
 
 from libc.errno cimport ETIMEDOUT
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aof2._core.hotlog cimport (
     HOT_OPEN,
     HotFile,
     HotLog,
+    Parking,
     WRITEBACK_BYTES,
     hot_announce,
     hot_file_at,
@@ -20,10 +21,15 @@ from aof2._core.hotlog cimport (
     pthread_t,
 )
 from aof2._core.hotsync cimport hot_confirm, hot_flush_once
+from aof2._core.placement cimport place_hold, place_note, place_release
 from aof2._core.posix cimport sys_start_writeback
 
 cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)
+    uint32_t load_acquire32(const void *at)
+
+cdef extern from "parking.h" nogil:
+    void unpark_all(Parking *parking)
 
 cdef extern from "loglock.h" nogil:
     int64_t monotonic_ns()
@@ -98,23 +104,34 @@ cdef void _flush_for_all(HotLog *log) noexcept nogil:
     cdef int64_t began = monotonic_ns()
     cdef bint asked = log.asked > log.durable_offset
     cdef uint64_t arrivals
+    cdef uint32_t waiting
     if asked and log.spin_ns and began - log.ended_ns < LINGER_NS:
         log.linger = True
     if asked and log.expected > log.arrivals:
         _gather(log)
-        began = monotonic_ns()
-    arrivals = log.arrivals
     log.syncing = True
+    # Moving to another processor waits until that one takes us.
+    pthread_mutex_unlock(&log.lock)
+    if asked and log.turn_ns < log.spin_ns and load_acquire32(&log.waiting) == 1:
+        place_hold(&log.place)
+    else:
+        place_release(&log.place)
+    pthread_mutex_lock(&log.lock)
+    arrivals = log.arrivals
+    began = monotonic_ns()
     hot_flush_once(log)
     if asked:
         log.ended_ns = monotonic_ns()
         log.turn_ns = log.ended_ns - began
+        waiting = load_acquire32(&log.waiting)
+        if waiting == 1:
+            place_note(&log.place, log.turn_ns)
         # Whoever came during the turn waits for the next one; the others of those who wait now
         # were served, and wake.
         log.expected = 0
-        if log.waiting > 1 and log.waiting + arrivals > log.arrivals:
-            log.expected = log.waiting + arrivals
-        if log.linger and log.waiting <= 1 and log.turn_ns < log.spin_ns:
+        if waiting > 1 and waiting + arrivals > log.arrivals:
+            log.expected = waiting + arrivals
+        if log.linger and waiting <= 1 and log.turn_ns < log.spin_ns:
             _linger(log)
 
 
@@ -178,6 +195,7 @@ cdef void *_flush_thread(void *argument) noexcept nogil:
             # Somebody asked beyond the last record: there is nothing to sync for him.
             log.asked = log.durable_offset
         elif not armed:
+            place_release(&log.place)
             log.wake_at = 0
             armed = True
             _flush_thread_wait(log, LOOK_AGAIN_NS, True)
@@ -239,7 +257,7 @@ cdef void hot_stop_threads(HotLog *log) noexcept nogil:
     log.stop = True
     pthread_cond_broadcast(&log.work)
     pthread_cond_broadcast(&log.flush_work)
-    pthread_cond_broadcast(&log.flushed)
+    unpark_all(&log.flushed)
     hot_announce(log)
     pthread_mutex_unlock(&log.lock)
     pthread_join(log.writer_thread, NULL)

@@ -167,7 +167,7 @@ cdef class Landing(WriterGauges):
         try:
             with nogil:
                 # Like a clean close: all is durable and a slot says so, before the name goes.
-                error = hot_flush(log, log.tail, log.next_offset, DROP_WAIT_NS, True)
+                error = hot_flush(log, log.tail, log.next_offset, DROP_WAIT_NS)
                 if error == 0:
                     error = hot_confirm(log)
             self._check_running()

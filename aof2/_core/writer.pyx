@@ -252,7 +252,7 @@ cdef class SegmentWriter(Landing):
                 hot_poke(self.log)
                 raise self.host.on_blocked(WouldBlockKind.FLUSH, END_BYTES)
             with nogil:
-                hot_flush(self.log, self.log.tail, 0, SEAL_WAIT_NS, True)
+                hot_flush(self.log, self.log.tail, 0, SEAL_WAIT_NS)
             self._check_running()
             if self.log.active != file:
                 break
@@ -299,7 +299,7 @@ cdef class SegmentWriter(Landing):
                                  segment=segment_id)
         if not file.sealed:
             with nogil:
-                error = hot_flush(log, file.end, 0, <int64_t> 3600 * 1000000000, True)
+                error = hot_flush(log, file.end, 0, <int64_t> 3600 * 1000000000)
             self._check_running()
             check_errno(error, "flush before the seal", self.directory.path)
             with nogil:
@@ -354,7 +354,7 @@ cdef class SegmentWriter(Landing):
             if log.header != NULL:
                 with nogil:
                     error = hot_flush(log, log.tail, log.next_offset,
-                                      <int64_t> 3600 * 1000000000, True)
+                                      <int64_t> 3600 * 1000000000)
                     if error == 0:
                         error = hot_confirm(log)
             if error == 0:

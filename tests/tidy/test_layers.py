@@ -18,6 +18,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "aof2.manifest",
         "aof2.leases",
         "aof2.seals",
+        "aof2.loopwaiters",
         "aof2.signals",
         "aof2.waiting",
         "aof2.pool",

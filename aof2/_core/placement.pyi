@@ -1,0 +1,3 @@
+from collections.abc import Iterable, Mapping
+
+def places(took_ns: Mapping[int, int], askers: Iterable[int]) -> list[int]: ...
