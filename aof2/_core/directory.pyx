@@ -32,6 +32,7 @@ from aof2._core.posix cimport (
     sys_pwrite,
     sys_unlink,
 )
+from aof2.errors import Closed
 
 cdef extern from * nogil:
     """
@@ -100,9 +101,6 @@ cdef class LockFile:
 
     def __dealloc__(self):
         sys_close(self._fd)
-
-
-from aof2.errors import Closed
 
 
 cdef class Directory:

@@ -31,7 +31,7 @@ from aof2._core.ringview cimport RingView, ring_at
 
 cdef enum:
     LOOK_BYTES = 524288          # read at a time; stays in the processor's cache
-    ZERO_BLOCK_BYTES = 1024
+    ZERO_BLOCK_BYTES = 1024      # looked at together for a byte that is not zero
     STEP_BYTES = 4096            # between two running checksums of the table
     BUDGET_FACTOR = 4            # directly checksummed bytes per byte that is looked at
     RING_BUDGET_FACTOR = 64      # in a ring, where there is no other way

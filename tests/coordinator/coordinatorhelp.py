@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import aof2
 from aof2.coordinator.runtime import Coordinator
 from aof2.torture.byhand import SteppedClock as SteppedClock
-
-
-def until(reached: Callable[[], object], limit_s: float = 20.0) -> None:
-    """Wait until something holds; fail when it does not in time."""
-    end = time.monotonic() + limit_s
-    while not reached():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def our_threads() -> set[str]:

@@ -6,7 +6,8 @@ import asyncio
 import threading
 
 import pytest
-from coordinatorhelp import SteppedClock, until, without_workers
+from coordinatorhelp import SteppedClock, without_workers
+from waithelp import until
 
 import aof2
 from aof2.coordinator.commands import Command, Rollover

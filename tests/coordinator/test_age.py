@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from coordinatorhelp import until, without_workers
+from coordinatorhelp import without_workers
+from waithelp import until
 
 import aof2
 from aof2.config import SEGMENT_AGE_S

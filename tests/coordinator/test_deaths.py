@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from coordinatorhelp import our_threads, until
+from coordinatorhelp import our_threads
+from waithelp import until
 
 import aof2
 from aof2.coordinator.commands import Command

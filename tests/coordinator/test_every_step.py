@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from coordinatorhelp import our_threads, until
+from coordinatorhelp import our_threads
 from every_step import Place, Program, Steps, StepStore, every_place, failing, stepping
+from waithelp import until
 
 import aof2
 from aof2.coordinator.handlers import _HANDLERS

@@ -8,7 +8,8 @@ import threading
 import time
 
 import pytest
-from coordinatorhelp import our_threads, until
+from coordinatorhelp import our_threads
+from waithelp import until
 
 import aof2
 from aof2.coordinator.commands import Publish

@@ -7,7 +7,8 @@ import threading
 from collections import Counter
 
 import pytest
-from coordinatorhelp import SteppedClock, our_threads, until, without_workers
+from coordinatorhelp import SteppedClock, our_threads, without_workers
+from waithelp import until
 
 import aof2
 from aof2.coordinator.commands import Command, Compress, Prepare, Rollover, Upload

@@ -7,25 +7,17 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from durablehelp import Calls, Seam, copy_without_ring, last_frame, settings
+from waithelp import until
 
 import aof2
 from aof2._core import posix
 from aof2.errors import ConfigError
 
 KIB = 1024
-
-
-def until(ready: Callable[[], bool]) -> None:
-    for _ in range(5000):
-        if ready():
-            return
-        threading.Event().wait(0.002)
-    raise AssertionError("it never came")
 
 
 def test_so_many_bytes_are_synced_without_a_timer(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from durablehelp import settings
+from waithelp import until
 
 import aof2
 from aof2._core.placement import places
@@ -104,9 +105,5 @@ def test_no_thread_stays_held(tmp_path):
         asyncio.run(many())
         for _ in range(300):
             log.append(b"x", durable=True)
-        for _ in range(5000):
-            if len(allowed_of_all_threads()) == 1:
-                break
-            threading.Event().wait(0.002)
-        assert len(allowed_of_all_threads()) == 1
+        until(lambda: len(allowed_of_all_threads()) == 1)
         assert log.watermarks.local == 300 + 160 + 1000 + 300

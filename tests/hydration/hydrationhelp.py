@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+from waithelp import until
+
 import aof2
 from aof2 import Tier
 from aof2.objectstore import MemoryStore, ObjectInfo
@@ -98,14 +100,6 @@ def fill(manager: aof2.AofManager, records: int = 1500) -> aof2.Aof:
 def settle(manager: aof2.AofManager) -> None:
     """Wait until nothing waits, runs or is to be planned."""
     until(manager._coordinator.is_settled)
-
-
-def until(reached: Callable[[], object], limit_s: float = 20.0) -> None:
-    """Wait until something holds; fail when it does not in time."""
-    end = time.monotonic() + limit_s
-    while not reached():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def info(log: aof2.Aof, segment_id: int) -> aof2.SegmentInfo:

@@ -6,7 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
-from hydrationhelp import info, until
+from hydrationhelp import info
+from waithelp import until
 
 import aof2
 

@@ -22,9 +22,9 @@ from hydrationhelp import (
     root,
     settle,
     tiers,
-    until,
     warm_file,
 )
+from waithelp import until
 
 import aof2
 from aof2 import Tier

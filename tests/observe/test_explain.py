@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import random
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
+from waithelp import until
 
 import aof2
 from aof2.coordinator.commands import Command, Compress, Prepare, Rollover, Upload
@@ -20,14 +19,6 @@ CONFIG = aof2.AofManagerConfig(
     tier1=aof2.Tier1Config(bytes_max=256 * KIB),
     tier2=aof2.Tier2Config(url="memory://explain"),
 )
-
-
-def until(reached: Callable[[], object]) -> None:
-    """Wait until something holds; fail when it does not in time."""
-    end = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("held", [None, Prepare, Compress, Upload], ids=lambda h: str(h))

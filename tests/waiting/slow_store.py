@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -45,13 +44,6 @@ class SlowStore(MemoryStore):
     def head(self, key: str) -> Any:
         self._maybe("head")
         return super().head(key)
-
-
-def until(reached: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:

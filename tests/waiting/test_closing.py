@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from blocked_states import APPENDS, NO_ROOM, RECORD, Held, cold_get, device_held
-from slow_store import SlowStore, in_thread, our_threads, until
+from slow_store import SlowStore, in_thread, our_threads
+from waithelp import until
 
 import aof2
 from aof2.coordinator.commands import Command, Compress, Upload
