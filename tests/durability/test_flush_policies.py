@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import subprocess
@@ -108,6 +109,29 @@ def test_strict_states_each_flush_in_the_segment_before_anybody_is_told(tmp_path
         for op, _, position, n in seen
     ]
     assert kinds == ["write", "fdatasync", "check", "slot", "fdatasync", "check"]
+
+
+def test_coroutines_of_a_turn_share_a_few_syncs(tmp_path):
+    """Goal: group commit for one loop, without a timer. Method: 1,000 durable appends at once, and
+    again; then one after another, each of which asks for itself."""
+    config = settings(1024 * KIB, interval_s=None, bytes=None, confirm_interval_s=3600)
+
+    async def program(log: aof2.Aof) -> list[int]:
+        counts = []
+        for count in (1000, 1000, 1, 1, 1):
+            with Calls() as calls:
+                appends = [log.append_async(b"x" * 100, durable=True) for _ in range(count)]
+                await asyncio.wait_for(asyncio.gather(*appends), 30)
+            counts.append(len(calls.of("fdatasync")))
+        return counts
+
+    with aof2.open(tmp_path / "r", config=config) as manager:
+        log = manager.stream("a")
+        log.append(b"0", durable=True)
+        counts = asyncio.run(program(log))
+        assert all(1 <= count <= 5 for count in counts[:2])
+        assert counts[2:] == [1, 1, 1]
+        assert log.watermarks.local == 2004
 
 
 class Syncers(Seam):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import subprocess
@@ -40,6 +41,37 @@ def test_many_coroutines_of_a_loop_cost_one_callback(tmp_path, monkeypatch):
             return len(calls)
 
     assert 1 <= asyncio.run(program()) <= 5
+
+
+def test_coroutines_ask_together_for_what_they_wait_for(tmp_path):
+    """Goal: one sync serves all that append in a turn of their loop, and may begin before its end.
+    Method: 1,000 wait in each of three turns, then some alone, beside one that always waits; count
+    what they ask."""
+
+    async def program() -> list[int]:
+        with aof2.open(tmp_path / "root") as manager:
+            durable, asked = manager.stream("s")._instance.signals.durable, []
+            counts, done = [], threading.Event()
+            keeper = asyncio.ensure_future(durable.wait_async(lambda: False, None))
+
+            def wait() -> asyncio.Future[bool]:
+                ask = functools.partial(asked.append, 1)
+                return asyncio.ensure_future(durable.wait_async(done.is_set, None, ask=ask))
+
+            for count in (1000, 1000, 1000, 1, 1):
+                waiting = [wait() for _ in range(count)]
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                done.set()
+                durable.wake()
+                await asyncio.wait_for(asyncio.gather(*waiting), 20)
+                counts.append(len(asked))
+                done.clear()
+                asked.clear()
+            keeper.cancel()
+            return counts
+
+    assert asyncio.run(program()) == [4, 4, 4, 1, 1]
 
 
 @pytest.mark.parametrize("state", [ring_full, no_segment])
