@@ -30,7 +30,7 @@ from aof2._core.snapshot import capture, read_head, restore
 from aof2.errors import AofError
 from aof2.manifest.index import Index
 from aof2.manifest.notes import Claim, Head, Start, decode_current
-from aof2.torture.damage import World, build
+from aof2.torture.damage import build
 from aof2.torture.forge import (
     forge_log_file,
     forge_nothing,
@@ -40,6 +40,7 @@ from aof2.torture.forge import (
     mutate_note,
 )
 from aof2.torture.job import fresh
+from aof2.torture.mutations import World
 from aof2.torture.pool import run_forked
 from aof2.torture.row import CannotRun, Cases, Row, Setting, Tally
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from aof2.torture.damage import Bench, Mutation, Mutations, build, ways_for
+from aof2.torture.damage import Bench, build, ways_for
+from aof2.torture.mutations import Mutation, Mutations
 
 SEED = 11
 
@@ -46,7 +47,10 @@ def started(worlds, mutation: Mutation) -> bool:
     return mutation.target == segments[-1]
 
 
-@pytest.mark.parametrize("kind", ["flip", "cut", "zero", "swap", "delete", "roll back"])
+KINDS = ["flip", "cut", "zero", "swap", "stale", "stale from", "delete", "roll back"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_an_error_or_harmless(worlds, bench, kind):
     """Goal: no damage is silent. Method: 60 mutations of a kind, over all files and objects but
     the active segment, whose recovery has tests of its own."""
@@ -56,6 +60,18 @@ def test_damage_is_an_error_or_harmless(worlds, bench, kind):
         found |= judge(bench, mutation)
     assert "same" in found
     assert kind == "roll back" or "error" in found
+
+
+@pytest.mark.parametrize("kind", ["stale", "stale from"])
+def test_what_another_segment_left_is_no_record(worlds, bench, kind):
+    """Goal: a file belongs to one segment, byte for byte. Method: each sector of each segment, and
+    all from there on, as another one has it; their frames have the same places and ordinals."""
+    every = [m for m in Mutations(worlds) if m.kind == kind and m.target.endswith(".seg")]
+    assert len(every) > 10
+    found = set()
+    for mutation in every:
+        found |= judge(bench, mutation)
+    assert "error" in found
 
 
 def test_a_ring_that_is_older_than_the_files_hides_nothing(worlds, bench):
