@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,8 @@ def torture(
         known = ", ".join(row.name for row in ROWS)
         raise click.UsageError(f"there is no row {error.args[0]!r}; there are: {known}") from None
     campaign = Campaign(rows, seed, resume=resume, tell=lambda line: click.echo(line, err=True))
+    # Servers and directories of a row go with it, also when the run is told to end.
+    signal.signal(signal.SIGTERM, lambda number, frame: campaign.end(128 + number))
     if case is not None:
         if len(rows) != 1:
             raise click.UsageError("--case needs one --row")

@@ -87,6 +87,7 @@ class Campaign:
         self.reached = {row.name: Reached(row.full) for row in rows}
         self._resume = resume
         self._tell = tell
+        self._exit_code: int | None = None
         self._clock = Clock()
         if resume is not None and resume.exists():
             self._load(json.loads(resume.read_text()))
@@ -125,6 +126,13 @@ class Campaign:
                 deadline_s = now_s + left_s * share(self.rows, at)
             self._run_row(row, deadline_s)
             self._save()
+
+    def end(self, exit_code: int) -> None:
+        """Have the run raise `SystemExit` soon; for a signal's handler.
+
+        What a handler itself raises is lost where it comes in the middle of a fork.
+        """
+        self._exit_code = exit_code
 
     def run_case(self, name: str, case: int) -> Tally:
         """Run one case again."""
@@ -185,6 +193,8 @@ class Campaign:
             return cases.run(number).as_json()
 
         def is_late() -> bool:
+            if self._exit_code is not None:
+                raise SystemExit(self._exit_code)
             return deadline_s is not None and self._clock.monotonic_s() >= deadline_s
 
         results: dict[int, dict[str, Any]] = {}

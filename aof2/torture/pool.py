@@ -105,6 +105,7 @@ def _start(
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(reading)
         status = 1
         try:

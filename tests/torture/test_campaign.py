@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waithelp import until
 
 from aof2.torture.campaign import Campaign, share
 from aof2.torture.row import CannotRun, Cases, Row, Setting, Tally
@@ -35,6 +36,27 @@ def test_a_row_runs_each_case_once_until_its_full_count():
     assert reached.tally.units == reached.next_case >= 25
     assert dict(reached.tally.counts) == {f"case {n}": 1 for n in range(reached.next_case)}
     assert campaign.violations == 0
+
+
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(tmp_path):
+    """Goal: SIGTERM is an ordinary end. Method: a long row in a process of its own; once it has
+    written down what it reached, end it; its directories and children are gone."""
+    resume = tmp_path / "reached.json"
+    command = [sys.executable, "-m", "aof2.cli", "torture", "--row", "random-cuts"]
+    work = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path
+    before = set(work.glob("aof2-torture-*"))
+    process = subprocess.Popen(
+        [*command, "--resume", str(resume)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until(resume.exists, 120)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert set(work.glob("aof2-torture-*")) <= before
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_the_page_has_every_row():
