@@ -42,3 +42,11 @@ def test_power_cuts_leave_every_record_that_was_flushed(tmp_path):
 def test_the_harness_finds_what_is_wrong(tmp_path, mutant):
     """Goal: a green run means something. Method: some of the mutants of the row."""
     assert controls.found_by_crashes(mutant, Setting(1, tmp_path), 0)
+
+
+def test_the_harness_finds_nothing_where_nothing_is_wrong(tmp_path, monkeypatch):
+    """Goal: the mutants are found for what is wrong with them. Method: the lives that no other row
+    has, as they are."""
+    monkeypatch.setattr(controls, "EPISODES_MAX", 4)
+    nothing = controls.Mutant("nothing", (controls.EVICTIONS, controls.EVICTED))
+    assert controls.found_by_crashes(nothing, Setting(1, tmp_path), 0) == ""
