@@ -47,6 +47,6 @@ def test_the_harness_finds_what_is_wrong(tmp_path, mutant):
 def test_the_harness_finds_nothing_where_nothing_is_wrong(tmp_path, monkeypatch):
     """Goal: the mutants are found for what is wrong with them. Method: the lives that no other row
     has, as they are."""
-    monkeypatch.setattr(controls, "EPISODES_MAX", 4)
+    monkeypatch.setattr(controls, "EPISODES_MAX", 2)
     nothing = controls.Mutant("nothing", (controls.EVICTIONS, controls.EVICTED))
     assert controls.found_by_crashes(nothing, Setting(1, tmp_path), 0) == ""
