@@ -14,7 +14,7 @@ from aof2.tiers.instance import StreamInstance
 from aof2.types import Gap, Tier
 
 LOGGER = logging.getLogger("aof2.tiered")
-MEDIUM = "read again once the device is well; if it stays so, restore the file from a backup"
+READ_AGAIN = "read again once the device is well; if it stays so, restore the file from a backup"
 
 
 def bad_frame(stream: StreamInstance, held: ResidentSegment, cursor: RecordCursor) -> Exception:
@@ -45,7 +45,7 @@ def unreadable(
     found = [error for error in tried.values() if not isinstance(error, SegmentLost)]
     error = found[0] if found else next(iter(tried.values()))
     kind = type(error) if isinstance(error, CorruptionError) else RecordCorrupt
-    message = error.message if isinstance(error, CorruptionError) else f"{error}: {MEDIUM}"
+    message = error.message if isinstance(error, CorruptionError) else f"{error}: {READ_AGAIN}"
     others = sorted(stream.residency(row) - set(tried))
     if others:
         message += f"; {others[0].name} has another copy: open the root with its tier 2"

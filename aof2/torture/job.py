@@ -17,6 +17,7 @@ from pathlib import Path
 
 import aof2
 from aof2.errors import AofError, CorruptionError, DurabilityLost, NotYetDurable
+from aof2.tiers.choice import MEDIUM_ERRORS
 
 STREAM = "s"
 
@@ -106,7 +107,7 @@ class Job:
         except AofError as error:
             name = type(error).__name__
             self.errors[name] = self.errors.get(name, 0) + 1
-            if isinstance(error, CorruptionError) and not isinstance(error.__cause__, OSError):
+            if isinstance(error, CorruptionError) and not _is_of_the_medium(error.__cause__):
                 self.violations.append(f"{what}: no byte was damaged, but {name}: {error}")
         except OSError as error:
             # What the system said of a file is told as it is.
@@ -196,6 +197,10 @@ class Job:
             self.violations.append(f"reopening: {type(error).__name__}: {error}")
         for path in self.root.rglob(".*"):
             self.violations.append(f"left behind: {path.relative_to(self.root)}")
+
+
+def _is_of_the_medium(cause: BaseException | None) -> bool:
+    return isinstance(cause, OSError) and cause.errno in MEDIUM_ERRORS
 
 
 class Leaks:

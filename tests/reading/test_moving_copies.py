@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -54,38 +55,43 @@ def hide(monkeypatch, log: aof2.Aof, hidden: list[Tier]) -> None:
     )
 
 
-def test_the_hot_copy_goes_once_a_warm_one_has_come(made, monkeypatch):
-    """Goal: the look that found the hot copy only is not the last one. Method: the warm and the
-    cold copy become visible as the hot one is opened and dropped."""
+@pytest.mark.parametrize(
+    ("gone", "hidden", "came"),
+    [(Tier.HOT, [Tier.WARM, Tier.COLD], Tier.WARM), (Tier.WARM, [Tier.COLD], Tier.COLD)],
+    ids=["hot to warm", "warm to cold"],
+)
+def test_one_copy_goes_once_another_has_come(made, monkeypatch, gone, hidden, came):
+    """Goal: the look that found one copy only is not the last one. Method: the lower copies become
+    visible as that one is opened and dropped."""
     log, drop = made
-    hidden = [Tier.WARM, Tier.COLD]
-    hide(monkeypatch, log, hidden)
+    if gone is Tier.WARM:
+        drop(Tier.HOT)
+    unseen = list(hidden)
+    hide(monkeypatch, log, unseen)
 
     def move() -> None:
-        hidden.clear()
-        drop(Tier.HOT)
+        unseen.clear()
+        drop(gone)
 
-    seen = when_opened(monkeypatch, log, Tier.HOT, move)
+    seen = when_opened(monkeypatch, log, gone, move)
     assert read(log) == PAYLOADS
-    assert seen == [Tier.HOT, Tier.HOT, Tier.WARM]
+    assert seen[-1] is came
     assert log._instance.meters.corruption.total() == 0
 
 
-def test_the_warm_copy_goes_once_a_cold_one_has_come(made, monkeypatch):
-    """The same one tier further down."""
+def test_a_medium_that_gives_nothing_back_is_told_as_that(made, monkeypatch):
+    """Goal: what to do next, where no copy can be read. Method: EIO for each of them."""
     log, drop = made
     drop(Tier.HOT)
-    hidden = [Tier.COLD]
-    hide(monkeypatch, log, hidden)
 
-    def move() -> None:
-        hidden.clear()
-        drop(Tier.WARM)
+    def fail(segment_id: int, tier: Tier) -> None:
+        raise OSError(errno.EIO, "Input/output error", "the file")
 
-    seen = when_opened(monkeypatch, log, Tier.WARM, move)
-    assert read(log) == PAYLOADS
-    assert seen[-1] is Tier.COLD
-    assert log._instance.meters.corruption.total() == 0
+    monkeypatch.setattr(log._instance, "_open_copy", fail)
+    with pytest.raises(aof2.RecordCorrupt, match="read again once the device is well") as caught:
+        read(log)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.path == "the file"
 
 
 def test_what_no_tier_has_is_told_after_a_few_looks(made, monkeypatch):
