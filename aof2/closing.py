@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from aof2.clock import Clock
 from aof2.coordinator.commands import Command, Prepare, Relinquish, ReturnSpare, Rollover
+from aof2.coordinator.context import is_disk_full
 from aof2.coordinator.runtime import Coordinator
 from aof2.errors import AofError, NotYetDurable
 from aof2.pool import DaemonPool, join_until
@@ -128,7 +129,7 @@ class _Closing:
             # Seals that were under way are finished; everything after them is derived again.
             self._attempt(functools.partial(self._parts.coordinator.seal_ended, stream))
         assert stream.writer is not None
-        self._attempt(stream.writer.close)
+        self._attempt(functools.partial(_close_writer, stream))
         return True
 
     def _flush(self, stream: StreamInstance) -> bool:
@@ -196,6 +197,24 @@ def _end_intake(stream: StreamInstance) -> None:
     stream.writer.end_intake()
     # Coroutines that wait for room are told by the signal.
     stream.signals.room.wake()
+
+
+def _close_writer(stream: StreamInstance) -> None:
+    """Close the writer, then note where the records end, which nothing depends on."""
+    assert stream.writer is not None
+    stream.writer.close()
+    if not stream.forked:
+        try:
+            stream.hot.note_close(stream.writer.durable_offset)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            LOGGER.warning(
+                "stream %s was closed, but the disk is full: where its records end stands in the "
+                "segment alone",
+                stream.name,
+                extra={"event": "close_not_noted", "stream": stream.name},
+            )
 
 
 def _retire(instance: StreamInstance) -> None:

@@ -20,7 +20,7 @@ from aof2._core.seal import FooterInfo
 from aof2.clock import Clock
 from aof2.copies import recover_copies
 from aof2.errors import AofError, SegmentCorrupt
-from aof2.tiers.evidence import Unfinished, find_damage, lost_its_start
+from aof2.tiers.evidence import Unfinished, durable_offset, find_damage, lost_its_start
 from aof2.tiers.hot import RING_NAME
 from aof2.tiers.instance import StreamInstance
 from aof2.types import RecoveryReport
@@ -235,7 +235,8 @@ class Recovery:
                 unstarted.append(segment_id)
             else:
                 scans.append((segment_id, found))
-        unfinished = Unfinished(scans, unstarted, self._found.next_offset)
+        durable = durable_offset(self._hot, ring)
+        unfinished = Unfinished(scans, unstarted, self._found.next_offset, durable)
         damage = find_damage(self._stream.name, self._hot, unfinished)
         if damage is not None:
             raise damage  # Before anything is changed.
@@ -320,7 +321,8 @@ class Recovery:
         if (pointer is None or pointer.segment_id != last) and last in self._hot.sizes:
             footer = seal.read_footer(self._hot.directory, self._hot.name(last))
             if footer is not None:
-                self._hot.write_pointer(last, footer, self._stream.identity.epoch)
+                closed = 0 if pointer is None else pointer.closed_offset
+                self._hot.write_pointer(last, footer, self._stream.identity.epoch, closed)
 
     def _quarantine_room(self, n: int) -> bool:
         """Whether `n` bytes more may be kept; beyond the cap they are only logged."""

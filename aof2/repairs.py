@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from aof2._core import scan, seal
 from aof2._core.directory import Directory
+from aof2._core.pointer import decode_pointer
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig, Tier2Config
 from aof2.errors import ConfigError
@@ -258,7 +259,7 @@ class _Repair:
 def _pointer_end(hot: Directory, identity: StreamIdentity) -> int:
     """Offset that the pointer says is sealed; 0 without a good one."""
     try:
-        pointer = seal.decode_pointer(hot.read(POINTER_NAME, limit=4096), identity.uuid)
+        pointer = decode_pointer(hot.read(POINTER_NAME, limit=4096), identity.uuid)
     except OSError:
         return 0
     return 0 if pointer is None else pointer.end_offset

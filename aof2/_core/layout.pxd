@@ -118,7 +118,8 @@ cdef packed struct SealedPointer:
     uint64_t durable_bytes
     uint64_t coordinator_watermark
     uint64_t epoch
-    uint8_t padding[16]
+    uint64_t closed_offset       # end of the records at the last clean close; 0: sealed since
+    uint8_t padding[8]
     uint64_t crc64               # over the 88 bytes before it
 
 # One segment of an index, in snapshots; key and etag follow.

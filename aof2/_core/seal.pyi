@@ -1,5 +1,3 @@
-from typing import NamedTuple
-
 from aof2._core.directory import Directory
 from aof2._core.scan import Scan
 
@@ -30,13 +28,6 @@ class FooterInfo:
     @property
     def flush_failure(self) -> bool: ...
 
-class PointerInfo(NamedTuple):
-    segment_id: int
-    end_offset: int
-    durable_bytes: int
-    coordinator_watermark: int
-    epoch: int
-
 def read_footer(directory: Directory, name: str, scan: Scan | None = None) -> FooterInfo | None: ...
 def finish(
     directory: Directory,
@@ -48,13 +39,4 @@ def finish(
     flush_failure: bool = False,
 ) -> FooterInfo: ...
 def verify_sealed(directory: Directory, name: str, footer: FooterInfo) -> None: ...
-def encode_pointer(
-    stream_uuid: bytes,
-    segment_id: int,
-    end_offset: int,
-    durable_bytes: int,
-    coordinator_watermark: int,
-    epoch: int,
-) -> bytes: ...
-def decode_pointer(data: bytes, stream_uuid: bytes) -> PointerInfo | None: ...
 def prove(directory: Directory, name: str) -> None: ...

@@ -1,7 +1,6 @@
-"""Sealing a log file: END, index, footer; reading footers; the pointer to the newest one."""
+"""Sealing a log file: END, index, footer; reading footers."""
 
 import os
-from typing import NamedTuple
 
 from libc.errno cimport EIO
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -20,7 +19,6 @@ from aof2._core.layout cimport (
     KIND_END,
     PAGE_BYTES,
     START_AT,
-    SealedPointer,
 )
 from aof2._core.logfile cimport LogHeader, read_header_fd
 from aof2._core.directory cimport Directory
@@ -348,52 +346,3 @@ def verify_sealed(Directory directory not None, str name not None, FooterInfo fo
                                  "restore the segment from another copy", path=directory.join(name))
     finally:
         sys_close(fd)
-
-
-# --- pointer -----------------------------------------------------------------------------------
-
-
-class PointerInfo(NamedTuple):
-    """What `current.sealed` says about the newest sealed segment."""
-
-    segment_id: int
-    end_offset: int
-    durable_bytes: int
-    coordinator_watermark: int
-    epoch: int
-
-
-def encode_pointer(bytes stream_uuid not None, uint64_t segment_id, uint64_t end_offset,
-                   uint64_t durable_bytes, uint64_t coordinator_watermark, uint64_t epoch):
-    """The 96 bytes of `current.sealed`."""
-    cdef SealedPointer raw
-    memset(&raw, 0, sizeof(raw))
-    memcpy(raw.magic, <const char *> b"AOF2SEAL", 8)
-    raw.version = FORMAT_VERSION
-    memcpy(raw.stream_uuid, <const char *> stream_uuid, 16)
-    raw.segment_id = segment_id
-    raw.end_offset = end_offset
-    raw.durable_bytes = durable_bytes
-    raw.coordinator_watermark = coordinator_watermark
-    raw.epoch = epoch
-    raw.crc64 = crc64(0, &raw, sizeof(raw) - 8)
-    return (<char *> &raw)[:sizeof(raw)]
-
-
-def decode_pointer(bytes data not None, bytes stream_uuid not None):
-    """Read `current.sealed`.
-
-    Returns:
-        A `PointerInfo`, or None when the bytes are damaged or of another stream: the pointer is a
-        hint.
-    """
-    cdef SealedPointer raw
-    if len(data) != sizeof(raw):
-        return None
-    memcpy(&raw, <const char *> data, sizeof(raw))
-    if (memcmp(raw.magic, <const char *> b"AOF2SEAL", 8) != 0 or raw.version > FORMAT_VERSION
-            or raw.crc64 != crc64(0, &raw, sizeof(raw) - 8)
-            or (<char *> raw.stream_uuid)[:16] != stream_uuid):
-        return None
-    return PointerInfo(raw.segment_id, raw.end_offset, raw.durable_bytes,
-                       raw.coordinator_watermark, raw.epoch)

@@ -2,8 +2,12 @@
 
 Something that a flush is known to have covered is never given up. Witnesses are confirmation slots,
 the durable positions that valid frames claim, before the first bad frame and behind it, the
-pointer, and anything durable in a later file, because flushes are in order. Without a witness the
-bytes behind the good prefix were never acknowledged as durable.
+pointer, the landing ring, and anything durable in a later file, because flushes are in order.
+Without a witness the bytes behind the good prefix were never acknowledged as durable.
+
+What a file claims about itself goes with it when it is lost or replaced by an older version. Then
+the pointer, after a clean close, and the ring, after the death of the writer, still say how far
+the durable records went: neither is told before the sync has succeeded.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aof2._core.ringview import RingView
 from aof2._core.scan import Scan
-from aof2.errors import CorruptionError, RecordCorrupt, SegmentCorrupt
+from aof2.errors import CorruptionError, RecordCorrupt, SegmentCorrupt, SegmentLost
 from aof2.tiers.hot import HotTier
 
 
@@ -24,11 +29,21 @@ class Unfinished:
         started: Segments that were begun, oldest first.
         prepared: Ids of files that nothing shows to have been begun.
         end_offset: Where the sealed segments end.
+        durable_offset: The records below it were durable, as something outside of these files says.
     """
 
     started: Sequence[tuple[int, Scan]]
     prepared: Sequence[int]
     end_offset: int
+    durable_offset: int
+
+
+def durable_offset(hot: HotTier, ring: RingView | None) -> int:
+    """Offset below which the landing ring or the pointer says that the records were durable."""
+    pointer = hot.read_pointer()
+    return max(
+        0 if ring is None else ring.offsets()[1], 0 if pointer is None else pointer.closed_offset
+    )
 
 
 def lost_its_start(unfinished: Unfinished, at: int, end_offset: int) -> bool:
@@ -58,7 +73,23 @@ def find_damage(stream: str, hot: HotTier, unfinished: Unfinished) -> Corruption
         end_offset = found.end_offset
         if not found.whole:
             return _cut_damage(stream, hot, unfinished, at, end_offset)
+    if end_offset < unfinished.durable_offset:
+        return _lost(stream, hot, unfinished, end_offset)
     return None
+
+
+def _lost(stream: str, hot: HotTier, unfinished: Unfinished, end_offset: int) -> SegmentLost:
+    last = max([0, *hot.ids()])
+    return SegmentLost(
+        f"records up to offset {unfinished.durable_offset} were durable, but the files have them "
+        f"only up to {end_offset}: the newest segment file is missing, or an older version is "
+        "there. Nothing was changed; restore it from a backup, or copy what is left with "
+        "`aof2-admin repair --salvage`",
+        stream=stream,
+        segment=last or None,
+        path=hot.directory.path,
+        offset=end_offset,
+    )
 
 
 def _misplaced(
@@ -81,7 +112,7 @@ def _misplaced(
 
 def _cut_damage(
     stream: str, hot: HotTier, unfinished: Unfinished, at: int, end_offset: int
-) -> RecordCorrupt | None:
+) -> CorruptionError | None:
     """Why a segment must not be cut where its valid prefix ends."""
     segment_id, found = unfinished.started[at]
     low = found.durable_low
@@ -89,6 +120,8 @@ def _cut_damage(
     later = any(one.claims_durable for _, one in unfinished.started[at + 1 :])
     later = later or (pointer is not None and pointer.segment_id >= segment_id)
     if found.end_position >= low and not later:
+        if end_offset < unfinished.durable_offset:
+            return _lost(stream, hot, unfinished, end_offset)
         return None
     return RecordCorrupt(
         "a record that was durable cannot be read: the frame there fails its checks, but "

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from aof2._core import compressed, logfile, seal
+from aof2._core import compressed, logfile
 from aof2._core.compressed import CompressedInfo
 from aof2._core.directory import Directory
 from aof2._core.download import download
 from aof2._core.mapping import MappedSegment
+from aof2._core.pointer import PointerInfo, decode_pointer, encode_pointer
 from aof2._core.ringview import RingView
-from aof2._core.seal import FooterInfo, PointerInfo
+from aof2._core.seal import FooterInfo
 from aof2.admission import AdmissionGuard, Budget
 from aof2.manifest.index import ColdCopy
 from aof2.streamdir import hot_ids, hot_name
@@ -189,19 +190,33 @@ class HotTier(TierFiles):
             # were.
             return None
 
-    def write_pointer(self, segment_id: int, footer: FooterInfo, epoch: int) -> None:
+    def write_pointer(
+        self, segment_id: int, footer: FooterInfo, epoch: int, closed_offset: int = 0
+    ) -> None:
         """Let `current.sealed` name the newest sealed segment."""
-        self.directory.replace(
-            POINTER_NAME,
-            seal.encode_pointer(
-                self._identity.uuid,
+        self._replace_pointer(
+            PointerInfo(
                 segment_id,
                 footer.end_offset,
                 footer.file_bytes,
                 footer.coordinator_watermark,
                 epoch,
-            ),
+                closed_offset,
+            )
         )
+
+    def note_close(self, end_offset: int) -> None:
+        """Let `current.sealed` say where the records end after a clean close.
+
+        Nothing but the unsealed segment itself knows that else: a later open would take an older
+        version of it, or none, for all there is.
+        """
+        pointer = self.read_pointer() or PointerInfo(0, 0, 0, 0, 0)
+        if end_offset > max(pointer.end_offset, pointer.closed_offset):
+            self._replace_pointer(pointer._replace(closed_offset=end_offset))
+
+    def _replace_pointer(self, info: PointerInfo) -> None:
+        self.directory.replace(POINTER_NAME, encode_pointer(self._identity.uuid, info))
 
     def read_pointer(self) -> PointerInfo | None:
         """What `current.sealed` says, None when it is missing or damaged: it is only a hint."""
@@ -209,4 +224,4 @@ class HotTier(TierFiles):
             data = self.directory.read(POINTER_NAME, limit=4096)
         except OSError:
             return None
-        return seal.decode_pointer(data, self._identity.uuid)
+        return decode_pointer(data, self._identity.uuid)

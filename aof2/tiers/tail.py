@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aof2._core.ringview import RingView
 from aof2._core.scan import Scan, scan
 from aof2.errors import AofError, CorruptionError, FormatError
-from aof2.tiers.evidence import Unfinished, find_damage
+from aof2.tiers.evidence import Unfinished, durable_offset, find_damage
 from aof2.tiers.hot import HotTier
 
 
@@ -60,9 +60,11 @@ class ReadonlyTail:
         started: list[tuple[int, Scan]] = []
         prepared: list[int] = []
         damage: AofError | None = None
+        # Before the files, to which a live writer adds.
+        durable = durable_offset(self._hot, ring)
         try:
             self._scan_all(after, ring, started, prepared)
-            unfinished = Unfinished(started, prepared, end_offset)
+            unfinished = Unfinished(started, prepared, end_offset, durable)
             damage = find_damage(self._stream, self._hot, unfinished)
         except (CorruptionError, FormatError) as error:
             damage = error

@@ -259,7 +259,8 @@ def begin(setting: Setting) -> Cases:
             benches[pid] = Bench(worlds, setting.work, f"bench-{pid}")
         tally = Tally(units=0)
         for n in range(number * TOGETHER, (number + 1) * TOGETHER):
-            mutation = every.at(drawn(setting.seed, n, len(every)))
+            first = n < len(every.whole)
+            mutation = every.at(every.whole[n] if first else drawn(setting.seed, n, len(every)))
             for way in ways_for(worlds[mutation.world], mutation):
                 verdict, text = benches[pid].run(mutation, way)
                 tally.units += 1

@@ -24,6 +24,7 @@ from aof2._core.cursor import RecordCursor
 from aof2._core.directory import Directory
 from aof2._core.manifest import RecordType, decode, encode
 from aof2._core.mapping import MappedSegment
+from aof2._core.pointer import decode_pointer
 from aof2._core.ringview import RingView
 from aof2._core.scan import scan
 from aof2._core.snapshot import capture, read_head, restore
@@ -190,7 +191,7 @@ def targets(world: World, uuid: bytes) -> list[Target]:
             "pointer",
             one(files, "current.sealed"),
             forge_tail,
-            lambda data, place: seal.decode_pointer(data, place.uuid),
+            lambda data, place: decode_pointer(data, place.uuid),
         ),
         Target("manifest record", _record(), forge_nothing, lambda data, place: _fold(data)),
         _page(uuid),

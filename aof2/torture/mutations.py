@@ -14,6 +14,7 @@ Files = dict[str, bytes]
 Item = tuple[int, int, int, bytes]
 
 SECTOR = 512
+WHOLE = ("delete", "roll back")
 ZERO_STRIDE = 64
 """Where a file is all zeros, one bit of so many bytes is flipped instead of every one."""
 
@@ -52,11 +53,17 @@ class Mutation:
 
 
 class Mutations:
-    """Every mutation of every world, in a fixed order, by number."""
+    """Every mutation of every world, in a fixed order, by number.
+
+    Attributes:
+        whole: Numbers of those that take a whole file or object: too few among the others for a
+            draw to meet them.
+    """
 
     def __init__(self, worlds: list[World]) -> None:
         self._groups: list[tuple[int, str, str, Sequence[int]]] = []
         self._ends: list[int] = []
+        self.whole: list[int] = []
         for number, world in enumerate(worlds):
             for target, data in (*world.files.items(), *world.objects.items()):
                 if target == "LOCK":
@@ -64,7 +71,10 @@ class Mutations:
                 older, other = len(world.older.get(target, ())), stale_of(world, target)
                 for kind, places in _kinds(data, older, other):
                     self._groups.append((number, target, kind, places))
-                    self._ends.append(len(self) + len(places))
+                    before = len(self)
+                    self._ends.append(before + len(places))
+                    if kind in WHOLE:
+                        self.whole += range(before, len(self))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

@@ -62,6 +62,18 @@ def test_damage_is_an_error_or_harmless(worlds, bench, kind):
     assert kind == "roll back" or "error" in found
 
 
+def test_no_file_or_object_goes_or_grows_old_unnoticed(worlds, bench):
+    """Goal: the loss of a whole file is an error too, of the one that is appended to above all.
+    Method: every file and object is deleted, and given back as it was at each earlier moment."""
+    every = Mutations(worlds)
+    for number in every.whole:
+        judge(bench, every.at(number))
+    newest = [m for m in map(every.at, every.whole) if started(worlds, m)]
+    assert {m.kind for m in newest} == {"delete", "roll back"}
+    for mutation in newest:
+        assert judge(bench, mutation) == {"error"}, mutation
+
+
 @pytest.mark.parametrize("kind", ["stale", "stale from"])
 def test_what_another_segment_left_is_no_record(worlds, bench, kind):
     """Goal: a file belongs to one segment, byte for byte. Method: each sector of each segment, and

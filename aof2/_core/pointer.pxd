@@ -1,0 +1,1 @@
+# `current.sealed`: bytes from and to Python only.
