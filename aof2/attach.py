@@ -74,6 +74,7 @@ def attach(
         instance.owned = [records, quarantine]
         _add_hydration(instance, quarantine, context, coordinator, readonly=readonly)
         if readonly:
+            instance.signals.ring = instance.ring
             return instance, _look(instance)
         if publisher is not None and remote.publication is not None:
             remote.publication.adopt(publisher)

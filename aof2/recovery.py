@@ -224,7 +224,7 @@ class Recovery:
 
     def _recover_tail(self, unsealed: list[int]) -> None:
         """Started segments without a footer, oldest first."""
-        ring = self._hot.open_ring()
+        ring = self._hot.open_ring(waits=True)
         scans: list[tuple[int, Scan]] = []
         unstarted: list[int] = []
         for segment_id in unsealed:
@@ -241,6 +241,9 @@ class Recovery:
         if damage is not None:
             raise damage  # Before anything is changed.
         self._recover_started(unfinished, ring)
+        if ring is not None:
+            # Readers that follow have it mapped; `run` takes its name away.
+            ring.retire()
         for segment_id in unstarted:
             self._hot.directory.unlink(self._hot.name(segment_id))
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from aof2._core.bell import Bell
 from aof2._core.durability import DURABLE, ROOM, TAIL
+from aof2._core.ringview import RingView
 from aof2._core.writer import SegmentWriter
 from aof2.clock import Clock, Pauses
 from aof2.errors import ConfigError, WouldBlockKind
@@ -24,6 +25,7 @@ from aof2.loopwaiters import LoopWaiters, Ready
 LOGGER = logging.getLogger("aof2.tiered")
 POLL_FIRST_S = 50e-6
 POLL_LAST_S = 1e-3
+RING_WAIT_S = 0.05
 
 class Signal:
     """One thing that threads, coroutines of any loop, and callbacks wait for.
@@ -180,6 +182,48 @@ class PolledSignal(Signal):
         return True
 
 
+class RingSignal(PolledSignal):
+    """News of another process that its landing ring shows: its writer wakes the threads that wait.
+
+    Without a ring, or where its header cannot be mapped writable, it is polled.
+
+    Args:
+        ring: The stream's ring as it is now, None when there is none.
+    """
+
+    def __init__(
+        self, clock: Clock, announcer: Announcer, ring: Callable[[], RingView | None]
+    ) -> None:
+        super().__init__(clock, announcer)
+        self._ring = ring
+        self._waited: RingView | None = None
+
+    def wait(self, ready: Ready, until_s: float | None) -> bool:
+        """Look for a moment, then sleep until the writer goes on; at most `RING_WAIT_S` at a time,
+        as one that died wakes nobody."""
+        pauses = Pauses(self._clock, POLL_FIRST_S, POLL_LAST_S)
+        while True:
+            # Before the look: what comes after it ends the wait.
+            ring = self._ring()
+            seen = (0, 0) if ring is None else ring.offsets()
+            if ready():
+                return True
+            left_s = RING_WAIT_S if until_s is None else min(RING_WAIT_S, until_s - self.now_s())
+            if left_s <= 0:
+                return False
+            if ring is None or ring.closed or not ring.can_wait:
+                pauses.sleep()
+            else:
+                self._waited = ring
+                ring.wait(*seen, left_s)
+
+    def wake(self) -> None:
+        """Everybody who waits looks again; in other processes too, which is harmless."""
+        super().wake()
+        if self._waited is not None:
+            self._waited.wake()
+
+
 class StreamSignals:
     """What one stream tells of.
 
@@ -190,16 +234,20 @@ class StreamSignals:
         work: Background work of the stream ended, one way or the other.
         hydration: Bytes that were asked for came from another tier.
         writer: Whose news they are; None for a stream that another process writes.
+        ring: Such a stream's landing ring as it is now, None when there is none.
     """
 
     def __init__(self, clock: Clock, announcer: Announcer, *, readonly: bool) -> None:
         def signal(news: int) -> Signal:
+            if readonly and news != ROOM:
+                return RingSignal(clock, announcer, lambda: self.ring())
             if readonly:
                 return PolledSignal(clock, announcer)
             arm = functools.partial(self._arm, news)
             return Signal(clock, announcer, arm)
 
         self.writer: SegmentWriter | None = None
+        self.ring: Callable[[], RingView | None] = lambda: None
         self._announcer = announcer
         self.room = signal(ROOM)
         self.durable = signal(DURABLE)

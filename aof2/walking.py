@@ -267,14 +267,18 @@ class Walk(RecordCursor):
 
     def _at_tail(self, held: ResidentSegment, status: int, below: Tier) -> bool:
         """Nothing more in an unsealed segment as it was opened: look whether that has changed."""
-        if self._stream.writer is None and self.offset >= self._stream.next_offset:
-            self._stream.refresh()
-        if self.offset >= self._stream.next_offset:
-            self._stream.check_end(self.offset)
-            return False
+        stream = self._stream
+        if self.offset >= stream.next_offset:
+            if stream.writer is None and not stream.is_written_to(held.segment_id):
+                stream.refresh()
+            if self.offset >= stream.next_offset:
+                stream.check_end(self.offset)
+                return False
         bad = status in (CursorStatus.BAD, CursorStatus.UNKNOWN) and self._stream.writer is not None
         self._looks = self._looks + 1 if self._looked_at == self.offset else 0
         self._looked_at = self.offset
+        if self._looks == 0 and not bad:
+            return True  # It may have been appended since the cursor looked.
         if bad or self._looks > LOOKS_MAX:
             raise bad_frame(self._stream, held, self)
         # The landing ring was replaced, or the segment was sealed meanwhile: look at it anew.

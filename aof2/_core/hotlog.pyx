@@ -17,6 +17,9 @@ cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)
     void store_release(void *at, uint64_t value)
 
+cdef extern from "ringwait.h" nogil:
+    void ring_wake(uint32_t *word)
+
 cdef extern from "parking.h" nogil:
     void parking_init(Parking *parking)
     void unpark_all(Parking *parking)
@@ -284,6 +287,7 @@ cdef void hot_swap_ring(HotLog *log) noexcept nogil:
         fresh.ring_base = old.ring_base
         old.closed = 1
         tell_locked_store(old, sizeof(RingHeader))
+        ring_wake(&old.waiters)
     elif log.active != NULL:
         fresh.segment_id, fresh.salt = log.active.file_id, log.active.salt
         fresh.ring_base = log.active.ring_base
@@ -306,6 +310,7 @@ cdef void hot_drop_ring(HotLog *log) noexcept nogil:
     pthread_mutex_lock(&log.lock)
     log.header.closed = 1
     tell_locked_store(log.header, sizeof(RingHeader))
+    ring_wake(&log.header.waiters)
     unmap_ring(log.header, log.ring, log.ring_bytes)
     unmap_ring(log.next_header, log.next_ring, log.next_ring_bytes)
     log.header = log.next_header = NULL

@@ -40,6 +40,9 @@ cdef extern from "parking.h" nogil:
     uint32_t parking_ticket(const Parking *parking)
     void unpark_all(Parking *parking)
 
+cdef extern from "ringwait.h" nogil:
+    void ring_tell(uint32_t *word)
+
 cdef extern from "processor.h" nogil:
     int this_processor()
 
@@ -159,6 +162,7 @@ cdef int hot_flush_once(HotLog *log) noexcept nogil:
             store_release(&log.header.durable, tail)
             store_release(&log.header.durable_offset, offset)
             tell_locked_store(&log.header.durable, 24)
+            ring_tell(&log.header.waiters)
         hot_tell(log, NEWS_DURABLE)
     unpark_all(&log.flushed)
     hot_announce(log)

@@ -28,6 +28,9 @@ cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)
     uint32_t load_acquire32(const void *at)
 
+cdef extern from "ringwait.h" nogil:
+    void ring_register_writer()
+
 cdef extern from "parking.h" nogil:
     void unpark_all(Parking *parking)
 
@@ -234,6 +237,7 @@ cdef int hot_start_threads(HotLog *log) noexcept nogil:
     cdef int error
     if log.threads:
         return 0
+    ring_register_writer()
     error = start_thread(&log.writer_thread, _writer_thread, log)
     if error:
         return error

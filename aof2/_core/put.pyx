@@ -40,6 +40,9 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(void *lock)
     int pthread_mutex_unlock(void *lock)
 
+cdef extern from "ringwait.h" nogil:
+    void ring_tell(uint32_t *word)
+
 cdef extern from "atomics.h" nogil:
     uint64_t load_acquire(const void *at)
     void store_release(void *at, uint64_t value)
@@ -96,6 +99,7 @@ cdef inline int _publish(
     tell_store(&log.header.tail, 8)
     store_release(&log.header.next_offset, log.next_offset)
     tell_store(&log.header.next_offset, 8)
+    ring_tell(&log.header.waiters)
     return PUT_OK
 
 

@@ -1,7 +1,8 @@
 # A read-only view of a landing ring, of this process or another.
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from aof2._core.directory cimport Directory
 from aof2._core.layout cimport RingHeader
 
 
@@ -10,6 +11,14 @@ cdef class RingView:
     cdef const RingHeader *header
     cdef const uint8_t *data             # mapped twice in a row, so that no frame wraps
     cdef readonly uint64_t ring_bytes
+    cdef void *_page                     # the header, writable for the waiter word; or NULL
+    cdef uint32_t *_waiters
+    cdef int64_t _spin_ns                # so long the next wait spins before it sleeps
+
+    cdef int _open(self, Directory directory, str name, bint *waits) except -1
+    cdef bint _moved(self, uint64_t next_offset, uint64_t durable_offset) noexcept nogil
+    cdef void _wait(self, uint64_t next_offset, uint64_t durable_offset,
+                    int64_t limit_ns) noexcept nogil
 
 
 # Where the byte of a ring coordinate lies, and how many follow it in memory.

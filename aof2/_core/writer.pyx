@@ -23,7 +23,7 @@ What the writer cannot decide it asks its host, which has these methods:
 
 import os
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -67,6 +67,9 @@ from aof2._core.seal cimport FooterInfo, footer_position, rewrite_fd, write_seal
 
 from aof2._core.ring import RING_NAME, TEMPORARY_NAME
 from aof2.errors import RolloverFailed, WouldBlockKind
+
+cdef extern from "ringwait.h" nogil:
+    void ring_wake(uint32_t *word)
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(void *lock)
@@ -367,6 +370,7 @@ cdef class SegmentWriter(Landing):
             if log.header != NULL and log.state == HOT_CLOSED:
                 log.header.closed = 1
                 tell_locked_store(log.header, sizeof(RingHeader))
+                ring_wake(&log.header.waiters)
                 self.directory.unlink(RING_NAME, missing_ok=True)
                 self.directory.unlink(TEMPORARY_NAME, missing_ok=True)
         if log.state == HOT_POISONED:

@@ -302,7 +302,7 @@ class Holding(Choice):
     def ring(self) -> RingView | None:
         """The landing ring as it is now, for reading what is not written out yet."""
         if self._ring is None or self._ring.closed:
-            self._ring = self.hot.open_ring()
+            self._ring = self.hot.open_ring(waits=self.writer is None)
         return self._ring
 
     # --- letting go -------------------------------------------------------------------------------

@@ -179,10 +179,11 @@ class HotTier(TierFiles):
             mapped = MappedSegment(self.directory, self.name(segment_id), ring)
         return self.lend(segment_id, mapped)
 
-    def open_ring(self) -> RingView | None:
-        """The landing ring, None when there is none or it is of no use."""
+    def open_ring(self, *, waits: bool = False) -> RingView | None:
+        """The landing ring, None when there is none or it is of no use; `waits` as for `RingView`.
+        """
         try:
-            return RingView(self.directory, RING_NAME, self._identity.uuid)
+            return RingView(self.directory, RING_NAME, self._identity.uuid, waits=waits)
         except FileNotFoundError:
             return None
         except ValueError:

@@ -250,6 +250,12 @@ class StreamInstance(Holding):
         after = 0 if last is None else last.segment_id
         return self._tail.refresh(after, self.sealed_end(), self.ring())
 
+    def is_written_to(self, segment_id: int) -> bool:
+        """Whether the landing ring says that another process appends to this very segment, so that
+        the ring has all that is new."""
+        ring = self.ring()
+        return ring is not None and not ring.closed and ring.segment_id == segment_id
+
     def check_end(self, offset: int) -> None:
         """For a reader at the end: whether it is one.
 
