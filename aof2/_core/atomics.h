@@ -21,6 +21,9 @@ static inline void add32(void *at, uint32_t n) {
 }
 static inline void fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
+/* Have the processor fetch what will be read soon. */
+static inline void prefetch(const void *at) { __builtin_prefetch(at, 0, 3); }
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
