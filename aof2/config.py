@@ -130,8 +130,8 @@ class FlushConfig:
     """When appended bytes are made durable."""
 
     ring_bytes: int | None = None
-    """Size of the landing ring, a power of two from 64 KiB; None: by pace, 1 to 8 MiB, and never
-    more than an eighth of tier 0. Records larger than half of it make it grow."""
+    """Size of the landing ring, a power of two from 64 KiB; None: by pace, 512 KiB to 8 MiB, and
+    never more than an eighth of tier 0. Records larger than half of it make it grow."""
     interval_s: float | None = 0.05
     """A record is durable at the latest about so many seconds after its append, 0 to 3600; 0 syncs
     without a pause. None: not by time."""

@@ -9,7 +9,7 @@ from aof2.tiers.instance import StreamInstance
 from aof2.types import Tier
 
 AHEAD_BYTES_FIRST = 512 << 10
-AHEAD_BYTES_MAX = 8 << 20
+AHEAD_BYTES_MAX = 32 << 20
 """Raw bytes that one scan has asked for beyond where it is; doubled with each request from the
 first figure on, less where many scans share the cache."""
 REQUESTS = 4

@@ -8,7 +8,7 @@ but not here), and only then move the durable position.
 """
 
 from libc.errno cimport ETIMEDOUT
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from aof2._core.hotlog cimport (
     HOT_OPEN,
@@ -38,7 +38,8 @@ cdef extern from "atomics.h" nogil:
 cdef extern from "parking.h" nogil:
     int park(Parking *parking, uint32_t ticket, int64_t wait_ns)
     uint32_t parking_ticket(const Parking *parking)
-    void unpark_all(Parking *parking)
+    void pass_on(Parking *parking)
+    void unpark_chain(Parking *parking, int32_t waiting, int depth)
 
 cdef extern from "ringwait.h" nogil:
     void ring_tell(uint32_t *word)
@@ -54,6 +55,10 @@ cdef extern from "loglock.h" nogil:
     int pthread_mutex_unlock(pthread_mutex_t *lock)
     int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock)
     int pthread_cond_broadcast(pthread_cond_t *cond)
+
+
+cdef enum:
+    WOKEN_AT_ONCE = 2            # one of them has the GIL while the next one wakes
 
 
 cdef int _sync(HotLog *log, HotFile *file) noexcept nogil:
@@ -164,7 +169,8 @@ cdef int hot_flush_once(HotLog *log) noexcept nogil:
             tell_locked_store(&log.header.durable, 24)
             ring_tell(&log.header.waiters)
         hot_tell(log, NEWS_DURABLE)
-    unpark_all(&log.flushed)
+    # Whoever waits has counted itself before it took the lock that is held here.
+    unpark_chain(&log.flushed, <int32_t> load_acquire32(&log.waiting), WOKEN_AT_ONCE)
     hot_announce(log)
     return error
 
@@ -225,6 +231,7 @@ cdef int hot_await_flush(HotLog *log, uint64_t offset, int64_t timeout_ns) noexc
             pthread_mutex_unlock(&log.lock)
         else:
             error = park(&log.flushed, ticket, until - monotonic_ns())
+            pass_on(&log.flushed)
     add32(&log.waiting, <uint32_t> -1)
     return error
 

@@ -23,7 +23,7 @@ from aof2.types import Tier
 FIRST_SEGMENT_BYTES = 1024 * 1024
 SEGMENT_BYTES_MIN = 64 * 1024
 RING_BYTES_MIN = 64 * 1024
-RING_FIRST_BYTES = 1024 * 1024
+RING_FIRST_BYTES = 512 * 1024
 RING_BYTES_MAX = 8 * 1024 * 1024
 EVICTIONS_MAX = 64
 """Copies of a tier that one plan may drop; more are seen by the next plan."""
