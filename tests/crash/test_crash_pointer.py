@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 from crashhelp import check, config, copy_of, fill
 
 import aof2
+from aof2.tiers.hot import HotTier
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +82,61 @@ def test_the_pointer_is_never_required(tmp_path, roots, how):
         assert len(again) == 96
         if how == "closed":
             assert again == good, state
+
+
+def closed_root(path: Path) -> Path:
+    """A root that was closed with records in a segment that is not sealed; that segment's file."""
+    with aof2.open(path, config=config()) as manager:
+        fill(manager.stream("a"), 40)
+    (segment,) = path.glob("*/segments/*.seg")
+    return segment
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_close_is_a_witness_for_the_segment_that_is_not_sealed(tmp_path, readonly):
+    """Goal: a stream whose only file went missing is not an empty one. Method: remove it after a
+    clean close; once the pointer went as well, nothing speaks of it any more."""
+    segment = closed_root(tmp_path / "root")
+    segment.unlink()
+
+    def read_all() -> list[aof2.Record]:
+        with aof2.open(tmp_path / "root", config=config(), readonly=readonly) as manager:
+            return list(manager.stream("a").reader())
+
+    with pytest.raises(aof2.SegmentLost, match=r"up to offset 40 .*only up to 0") as raised:
+        read_all()
+    assert raised.value.offset == 0
+    (segment.parent / "current.sealed").unlink()
+    assert read_all() == []
+
+
+def test_an_older_version_of_the_segment_is_noticed(tmp_path):
+    """Goal: a file that a backup brought back has fewer records, and that is an error. Method: the
+    version of the first close, after the second one."""
+    segment = closed_root(tmp_path / "root")
+    older = segment.read_bytes()
+    with aof2.open(tmp_path / "root", config=config()) as manager:
+        fill(manager.stream("a"), 70)
+    segment.write_bytes(older)
+    with pytest.raises(aof2.SegmentLost, match=r"up to offset 70 .*only up to 40"):
+        aof2.open(tmp_path / "root", config=config())
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_a_close_that_cannot_be_noted(tmp_path, monkeypatch, caplog, error):
+    """Goal: a full disk keeps no stream from being closed, and what else fails is told. Method:
+    replacing the pointer fails; every record is there afterwards."""
+
+    def fails(tier: HotTier, end_offset: int) -> None:
+        raise OSError(error, "planned")
+
+    monkeypatch.setattr(HotTier, "note_close", fails)
+    if error == errno.ENOSPC:
+        closed_root(tmp_path / "root")
+        assert [r.event for r in caplog.records if hasattr(r, "event")] == ["close_not_noted"]
+    else:
+        with pytest.raises(OSError, match="planned"):
+            closed_root(tmp_path / "root")
+    monkeypatch.undo()
+    with aof2.open(tmp_path / "root", config=config()) as manager:
+        assert manager.stream("a").next_offset == 40
