@@ -370,7 +370,7 @@ class ObjectCorrupt(CorruptionError):
 
 
 class SegmentLost(CorruptionError):
-    """The manifest names a segment of which no tier has a copy."""
+    """No tier has a copy of a segment that the manifest names, or whose records were durable."""
 
     code = "SEGMENT_LOST"
 

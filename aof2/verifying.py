@@ -15,6 +15,7 @@ from aof2._core import compressed, seal
 from aof2._core.checksum import crc64nvme
 from aof2._core.directory import Directory
 from aof2._core.medium import MediumReader
+from aof2._core.pointer import decode_pointer
 from aof2._core.ringview import RingView
 from aof2._core.scan import scan
 from aof2.clock import Clock
@@ -36,6 +37,7 @@ from aof2.streamdir import (
 from aof2.types import Tier
 
 OBJECT_PIECE_BYTES = 4 << 20
+POINTER_NAME = "current.sealed"
 RING_NAME = "landing.ring"
 
 
@@ -194,6 +196,9 @@ class _Run:
                     row = known.get(segment_id)
                     if row is None or row.end_offset is None or row.end_offset > trimmed:
                         self._check_segment(name, segment_id, row, files)
+                problem = _twice(lambda: files.check_end(root, name))
+                if problem is not None:
+                    self.findings.append(Finding(ERROR, hot.path, problem))
 
     def _read_manifest(self, manifest: Directory) -> Iterator[Finding]:
         """Have every file of the manifest come from the device, where that is asked for."""
@@ -292,6 +297,33 @@ class _Files:
                 return None
         return "the contents do not agree with the footer's checksum" + self._where(name, footer)
 
+    def check_end(self, root: str, name: str) -> str | None:
+        """What is wrong with where the records end: fewer than were durable."""
+        durable = 0  # Before the files, to which a live writer adds.
+        with suppress(OSError):
+            pointer = decode_pointer(self.hot.read(POINTER_NAME, limit=4096), self.uuid)
+            durable = 0 if pointer is None else pointer.closed_offset
+        ring = self._ring()
+        durable = durable if ring is None else max(durable, ring.offsets()[1])
+        with ManifestInspector(root, name) as inspector:
+            sealed = [row for row in inspector.segments()[0] if row.sealed]
+        end, last = max([(row.end_offset or 0, row.segment_id) for row in sealed], default=(0, 0))
+        for segment_id in hot_ids(self.hot):
+            found = scan(self.hot, hot_name(segment_id), ring=ring) if segment_id > last else None
+            if found is not None:
+                end = max(end, found.end_offset)
+        if end >= durable:
+            return None
+        return (
+            f"records up to offset {durable} were durable, but the files have them only up to "
+            f"{end}: the newest segment file is missing, or an older version of it is there"
+        )
+
+    def _ring(self) -> RingView | None:
+        with suppress(OSError, ValueError):
+            return RingView(self.hot, RING_NAME, self.uuid)
+        return None
+
     def _where(self, name: str, footer: seal.FooterInfo) -> str:
         """The first bad frame of a sealed file, for messages."""
         try:
@@ -306,10 +338,7 @@ class _Files:
         """A segment that is not sealed: it must have what it says was durable."""
         if self.run.medium:
             self.run.read_medium(self.hot, name)
-        ring = None
-        with suppress(OSError, ValueError):
-            ring = RingView(self.hot, RING_NAME, self.uuid)
-        found = scan(self.hot, name, ring=ring)
+        found = scan(self.hot, name, ring=self._ring())
         if found is None:
             return None  # Prepared, and not started.
         if not self.run.medium:

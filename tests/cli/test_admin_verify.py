@@ -135,3 +135,15 @@ def test_what_is_not_there_is_not_verified(root):
     with pytest.raises(aof2.StreamNotFound):
         aof2.verify(root / "none")
     assert "ROOT_NOT_FOUND" in run_here("verify", root / "none", code=3).output
+
+
+def test_the_loss_of_the_newest_segment_is_a_finding(root):
+    """Goal: a file that is not there is noticed, though nothing names it. Method: take the segment
+    away that was not sealed when the root was closed; give it back."""
+    newest = max(root.glob("*/segments/*.seg"))
+    away = newest.rename(root.parent / "away")
+    report = aof2.verify(root)
+    assert not report.is_good
+    assert [f.text for f in report.findings if "31 were durable" in f.text]
+    away.rename(newest)
+    assert aof2.verify(root).is_good
