@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from aof2._core import scan, seal
 from aof2._core.directory import Directory
 from aof2._core.manifest import RecordType
+from aof2._core.ring import RING_NAME
 from aof2._core.ringview import RingView
 from aof2._core.scan import Scan
 from aof2._core.seal import FooterInfo
@@ -21,7 +22,6 @@ from aof2.clock import Clock
 from aof2.copies import recover_copies
 from aof2.errors import AofError, SegmentCorrupt
 from aof2.tiers.evidence import Unfinished, durable_offset, find_damage, lost_its_start
-from aof2.tiers.hot import RING_NAME
 from aof2.tiers.instance import StreamInstance
 from aof2.types import RecoveryReport
 
@@ -235,7 +235,7 @@ class Recovery:
                 unstarted.append(segment_id)
             else:
                 scans.append((segment_id, found))
-        durable = durable_offset(self._hot, ring)
+        durable = durable_offset(self._hot.read_pointer(), ring)
         unfinished = Unfinished(scans, unstarted, self._found.next_offset, durable)
         damage = find_damage(self._stream.name, self._hot, unfinished)
         if damage is not None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from aof2._core import scan, seal
 from aof2._core.directory import Directory
-from aof2._core.pointer import decode_pointer
 from aof2.clock import Clock
 from aof2.config import AofManagerConfig, Tier2Config
 from aof2.errors import ConfigError
@@ -28,11 +27,10 @@ from aof2.manifest.rebuild import (
 from aof2.manifest.remains import Remains, read_remains
 from aof2.objectstore import ObjectStore, open_tier2
 from aof2.root import Root
-from aof2.streamdir import hot_name
+from aof2.streamdir import hot_name, read_pointer
 from aof2.types import StreamIdentity
 
 LOGGER = logging.getLogger("aof2.tiered")
-POINTER_NAME = "current.sealed"
 
 
 @dataclass(frozen=True)
@@ -258,10 +256,7 @@ class _Repair:
 
 def _pointer_end(hot: Directory, identity: StreamIdentity) -> int:
     """Offset that the pointer says is sealed; 0 without a good one."""
-    try:
-        pointer = decode_pointer(hot.read(POINTER_NAME, limit=4096), identity.uuid)
-    except OSError:
-        return 0
+    pointer = read_pointer(hot, identity.uuid)
     return 0 if pointer is None else pointer.end_offset
 
 

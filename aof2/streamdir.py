@@ -1,4 +1,4 @@
-"""A stream's directory below a root: its name, who the stream is, and the names of its files."""
+"""A stream's directory below a root: its name, and the names of its files; what small ones say."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 import re
 
 from aof2._core.directory import Directory
+from aof2._core.pointer import PointerInfo, decode_pointer
 from aof2.errors import FormatError, InvalidStreamName, VersionTooNew
 from aof2.sealedjson import crc64_of
 from aof2.types import StreamIdentity
 
 FORMAT_VERSION = 1
 IDENTITY_NAME = "stream.json"
+POINTER_NAME = "current.sealed"
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 _DIRECTORY = re.compile(r"(?!\.)([A-Za-z0-9._-]{1,100})-[0-9a-f]{8}")
 _HOT = re.compile(r"(\d{20})\.seg")
@@ -30,6 +32,15 @@ def stream_directory(name: str) -> str:
             f"{name!r} is no stream name: 1 to 100 of A-Z a-z 0-9 . _ -, not beginning with a dot"
         )
     return f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def read_pointer(segments: Directory, stream_uuid: bytes) -> PointerInfo | None:
+    """What `current.sealed` says, None when it is missing or damaged: it is only a hint."""
+    try:
+        data = segments.read(POINTER_NAME, limit=4096)
+    except OSError:
+        return None
+    return decode_pointer(data, stream_uuid)
 
 
 def stream_names(root: Directory) -> list[str]:

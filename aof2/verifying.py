@@ -7,7 +7,7 @@ What a live writer was just changing is looked at twice.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from aof2._core import compressed, seal
 from aof2._core.checksum import crc64nvme
 from aof2._core.directory import Directory
 from aof2._core.medium import MediumReader
-from aof2._core.pointer import decode_pointer
+from aof2._core.ring import RING_NAME
 from aof2._core.ringview import RingView
 from aof2._core.scan import scan
 from aof2.clock import Clock
@@ -29,16 +29,16 @@ from aof2.objectstore import ObjectStore, open_tier2
 from aof2.streamdir import (
     hot_ids,
     hot_name,
+    read_pointer,
     stream_directory,
     stream_names,
     warm_ids,
     warm_name,
 )
+from aof2.tiers.evidence import durable_offset, missing
 from aof2.types import Tier
 
 OBJECT_PIECE_BYTES = 4 << 20
-POINTER_NAME = "current.sealed"
-RING_NAME = "landing.ring"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,9 @@ class _Run:
                     row = known.get(segment_id)
                     if row is None or row.end_offset is None or row.end_offset > trimmed:
                         self._check_segment(name, segment_id, row, files)
-                problem = _twice(lambda: files.check_end(root, name))
+                problem = _twice(
+                    lambda: files.check_end(rows) and files.check_end(_rows(root, name))
+                )
                 if problem is not None:
                     self.findings.append(Finding(ERROR, hot.path, problem))
 
@@ -297,27 +299,18 @@ class _Files:
                 return None
         return "the contents do not agree with the footer's checksum" + self._where(name, footer)
 
-    def check_end(self, root: str, name: str) -> str | None:
+    def check_end(self, rows: Iterable[SegmentRow]) -> str | None:
         """What is wrong with where the records end: fewer than were durable."""
-        durable = 0  # Before the files, to which a live writer adds.
-        with suppress(OSError):
-            pointer = decode_pointer(self.hot.read(POINTER_NAME, limit=4096), self.uuid)
-            durable = 0 if pointer is None else pointer.closed_offset
         ring = self._ring()
-        durable = durable if ring is None else max(durable, ring.offsets()[1])
-        with ManifestInspector(root, name) as inspector:
-            sealed = [row for row in inspector.segments()[0] if row.sealed]
-        end, last = max([(row.end_offset or 0, row.segment_id) for row in sealed], default=(0, 0))
+        # Before the files, to which a live writer adds.
+        durable = durable_offset(read_pointer(self.hot, self.uuid), ring)
+        sealed = [(row.end_offset or 0, row.segment_id) for row in rows if row.sealed]
+        end, last = max(sealed, default=(0, 0))
         for segment_id in hot_ids(self.hot):
             found = scan(self.hot, hot_name(segment_id), ring=ring) if segment_id > last else None
             if found is not None:
                 end = max(end, found.end_offset)
-        if end >= durable:
-            return None
-        return (
-            f"records up to offset {durable} were durable, but the files have them only up to "
-            f"{end}: the newest segment file is missing, or an older version of it is there"
-        )
+        return None if end >= durable else missing(durable, end)
 
     def _ring(self) -> RingView | None:
         with suppress(OSError, ValueError):
@@ -362,6 +355,12 @@ class _Files:
         if expected is not None and info.crc64 != expected:
             return f"crc64 {info.crc64:016x}, but {expected:016x} by the records"
         return None
+
+
+def _rows(root: str, name: str) -> Iterable[SegmentRow]:
+    """What the manifest says now; a live writer may have sealed since it was read."""
+    with ManifestInspector(root, name) as inspector:
+        return inspector.segments()[0]
 
 
 def _twice(check: Callable[[], str | None]) -> str | None:

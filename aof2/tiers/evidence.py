@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aof2._core.pointer import PointerInfo
 from aof2._core.ringview import RingView
 from aof2._core.scan import Scan
 from aof2.errors import CorruptionError, RecordCorrupt, SegmentCorrupt, SegmentLost
@@ -38,9 +39,8 @@ class Unfinished:
     durable_offset: int
 
 
-def durable_offset(hot: HotTier, ring: RingView | None) -> int:
+def durable_offset(pointer: PointerInfo | None, ring: RingView | None) -> int:
     """Offset below which the landing ring or the pointer says that the records were durable."""
-    pointer = hot.read_pointer()
     return max(
         0 if ring is None else ring.offsets()[1], 0 if pointer is None else pointer.closed_offset
     )
@@ -78,13 +78,19 @@ def find_damage(stream: str, hot: HotTier, unfinished: Unfinished) -> Corruption
     return None
 
 
+def missing(durable: int, end_offset: int) -> str:
+    """What to say where the files end before what was durable."""
+    return (
+        f"records up to offset {durable} were durable, but the files have them only up to "
+        f"{end_offset}: the newest segment file is missing, or an older version is there"
+    )
+
+
 def _lost(stream: str, hot: HotTier, unfinished: Unfinished, end_offset: int) -> SegmentLost:
     last = max([0, *hot.ids()])
     return SegmentLost(
-        f"records up to offset {unfinished.durable_offset} were durable, but the files have them "
-        f"only up to {end_offset}: the newest segment file is missing, or an older version is "
-        "there. Nothing was changed; restore it from a backup, or copy what is left with "
-        "`aof2-admin repair --salvage`",
+        f"{missing(unfinished.durable_offset, end_offset)}. Nothing was changed; restore it from a "
+        "backup, or copy what is left with `aof2-admin repair --salvage`",
         stream=stream,
         segment=last or None,
         path=hot.directory.path,

@@ -10,17 +10,16 @@ from aof2._core.compressed import CompressedInfo
 from aof2._core.directory import Directory
 from aof2._core.download import download
 from aof2._core.mapping import MappedSegment
-from aof2._core.pointer import PointerInfo, decode_pointer, encode_pointer
+from aof2._core.pointer import PointerInfo, encode_pointer
+from aof2._core.ring import RING_NAME
 from aof2._core.ringview import RingView
 from aof2._core.seal import FooterInfo
 from aof2.admission import AdmissionGuard, Budget
 from aof2.manifest.index import ColdCopy
-from aof2.streamdir import hot_ids, hot_name
+from aof2.streamdir import POINTER_NAME, hot_ids, hot_name, read_pointer
 from aof2.tiers.files import TierFiles
 from aof2.types import StreamIdentity
 
-RING_NAME = "landing.ring"
-POINTER_NAME = "current.sealed"
 PAGE_BYTES = 4096
 """The ring's header page, beside its bytes."""
 
@@ -221,8 +220,4 @@ class HotTier(TierFiles):
 
     def read_pointer(self) -> PointerInfo | None:
         """What `current.sealed` says, None when it is missing or damaged: it is only a hint."""
-        try:
-            data = self.directory.read(POINTER_NAME, limit=4096)
-        except OSError:
-            return None
-        return decode_pointer(data, self._identity.uuid)
+        return read_pointer(self.directory, self._identity.uuid)

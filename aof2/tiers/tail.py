@@ -61,7 +61,7 @@ class ReadonlyTail:
         prepared: list[int] = []
         damage: AofError | None = None
         # Before the files, to which a live writer adds.
-        durable = durable_offset(self._hot, ring)
+        durable = durable_offset(self._hot.read_pointer(), ring)
         try:
             self._scan_all(after, ring, started, prepared)
             unfinished = Unfinished(started, prepared, end_offset, durable)

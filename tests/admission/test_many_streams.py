@@ -8,8 +8,8 @@ import threading
 import pytest
 
 import aof2
+from aof2._core.ring import RING_NAME
 from aof2.config import KIB, MIB
-from aof2.tiers.hot import RING_NAME
 
 
 def config(tier0: int, segment: int, tier2: str | None = None) -> aof2.AofManagerConfig:
