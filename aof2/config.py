@@ -205,13 +205,21 @@ class CoordinatorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionConfig:
-    """How long what was given up is kept."""
+    """What is given up by itself, and how long what was given up is kept."""
 
+    bytes_max: int | None = None
+    """Bytes of sealed segments that a stream keeps, over all tiers and before compression; 1 or
+    more. Once there are more, the oldest segments are given up for good, as `trim` does. None:
+    all are kept."""
     delete_grace_s: float = 3600.0
     """Seconds between the published decision to delete an object and its deletion, so that a reader
     elsewhere that just learnt of the object still finds it."""
 
     def __post_init__(self) -> None:
+        _require(
+            self.bytes_max is None or self.bytes_max >= 1,
+            f"retention.bytes_max is {self.bytes_max}: 1 or more, or None",
+        )
         _require(self.delete_grace_s >= 0, "retention.delete_grace_s must be 0 or more")
 
 

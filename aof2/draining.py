@@ -12,6 +12,7 @@ from aof2.coordinator.commands import (
     Compress,
     CompressToTier2,
     Publish,
+    Retain,
     Rollover,
     Upload,
 )
@@ -51,7 +52,8 @@ class Draining:
         """Wait until background work has settled.
 
         Args:
-            level: `"local"`: everything is flushed, ended segments are sealed and compressed.
+            level: `"local"`: everything is flushed, ended segments are sealed and compressed, and
+                what is more than `retention.bytes_max` is given up.
                 `"remote"`: active segments are sealed first, and everything is in tier 2.
             timeout: Seconds to wait.
 
@@ -87,7 +89,7 @@ class Draining:
         for log in list(self._streams.values()):
             yield functools.partial(log._drained, level)
         self._coordinator.kick(hasten=True)
-        wanted: tuple[type[Command], ...] = (Rollover, Compress, CompressToTier2)
+        wanted: tuple[type[Command], ...] = (Rollover, Compress, CompressToTier2, Retain)
         if level == "remote":
             wanted = (*wanted, Upload, Publish)
         kind = WouldBlockKind.REMOTE if level == "remote" else WouldBlockKind.ROLLOVER

@@ -13,6 +13,7 @@ from aof2.coordinator.commands import (
     Prepare,
     Publish,
     Relinquish,
+    Retain,
     ReturnSpare,
     Rollover,
     Upload,
@@ -44,7 +45,7 @@ class Freeing:
 FREED_BY = {
     WouldBlockKind.ADMISSION: Freeing(
         "compression and eviction of sealed segments make room in tier 0",
-        (Rollover, Compress, CompressToTier2, Evict, Relinquish, ReturnSpare, Prepare),
+        (Rollover, Compress, CompressToTier2, Retain, Evict, Relinquish, ReturnSpare, Prepare),
     ),
     WouldBlockKind.ROLLOVER: Freeing("the coordinator prepares the next segment", (Prepare,), True),
     WouldBlockKind.FLUSH: Freeing("the device takes what the landing ring holds"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-from aof2._core.manifest import RecordType
 from aof2.flushing import Flushing
 from aof2.waiting import Timeout, in_pool
 
@@ -60,9 +59,6 @@ class Trimming(Flushing):
         return before > self.first_offset
 
     def _trim(self, before: int) -> None:
-        manifest = self._instance.manifest
-        manifest.append(RecordType.TRIMMED, 0, before, before_offset=before)
-        manifest.flush()
-        self._instance.remote.note_trimmed()
+        self._instance.retention.give_up(before)
         if self._coordinator is not None:
             self._coordinator.kick()

@@ -303,6 +303,24 @@ class Snapshot(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Retain(Command):
+    """Give up the beginning of a stream that has more than it keeps.
+
+    Enqueued by: the planner, while sealed segments take more than `retention.bytes_max`.
+    Effect:      `Trimmed` is durable, and nothing below `before` can be read any more; evictions
+    and deletions follow.
+    Idempotent:  what is given up already stays so.
+    """
+
+    before: int
+
+    lane: ClassVar[Lane] = Lane.URGENT
+    priority: ClassVar[int] = 3
+    deadline_s: ClassVar[float] = 30.0
+    per_stream: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class Delete(Command):
     """Delete the object of a segment that was trimmed.
 

@@ -226,6 +226,7 @@ class Context:
             upload=tuple(self._upload(stream)),
             ours=remote.is_ours,
             trimmed=tuple(stream.trimmed_copies()),
+            retain_from=stream.retention.due(self.config.retention.bytes_max),
             publish=behind and remote.due_s <= now_s,
             snapshot=stream.manifest.snapshot_due,
             delete=tuple(remote.due_deletes(now_s)),

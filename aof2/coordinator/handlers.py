@@ -20,6 +20,7 @@ from aof2.coordinator.commands import (
     Prepare,
     Publish,
     Relinquish,
+    Retain,
     ReturnSpare,
     Rollover,
     SetAside,
@@ -34,7 +35,12 @@ from aof2.coordinator.making_room import (
     handle_relinquish,
     handle_return_spare,
 )
-from aof2.coordinator.publishing import handle_delete, handle_publish, handle_snapshot
+from aof2.coordinator.publishing import (
+    handle_delete,
+    handle_publish,
+    handle_retain,
+    handle_snapshot,
+)
 from aof2.coordinator.uploading import (
     handle_compress_to_tier2,
     handle_upload,
@@ -158,5 +164,6 @@ _HANDLERS: dict[type[Command], Any] = {
     Fetch: handle_fetch,
     Publish: handle_publish,
     Snapshot: handle_snapshot,
+    Retain: handle_retain,
     Delete: handle_delete,
 }

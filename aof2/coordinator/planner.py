@@ -22,6 +22,7 @@ from aof2.coordinator.commands import (
     Prepare,
     Publish,
     Relinquish,
+    Retain,
     ReturnSpare,
     Rollover,
     SetAside,
@@ -52,6 +53,7 @@ def plan(view: View) -> list[Command]:
             commands.append(Rollover(stream.name, segment, ack))
         commands += [Upload(stream.name, segment) for segment in stream.upload]
         commands += [Evict(stream.name, segment, tier) for segment, tier in stream.trimmed]
+        commands += [Retain(stream.name, stream.retain_from)] if stream.retain_from else []
         commands += [Publish(stream.name)] if stream.publish else []
         commands += [Snapshot(stream.name)] if stream.snapshot else []
         commands += [Delete(stream.name, segment) for segment in stream.delete]
@@ -126,7 +128,8 @@ def who_frees(view: View, name: str) -> WouldBlockKind | None:
     """What an append to a stream waits for while tier 0 is full; None: for nothing that is known
     here."""
     stream = next(s for s in view.streams if s.name == name)
-    if _can_fit(view, stream) or any(s.ended or s.granted for s in view.streams):
+    going = any(s.ended or s.granted or s.trimmed or s.retain_from for s in view.streams)
+    if going or _can_fit(view, stream):
         return WouldBlockKind.ADMISSION
     if view.tier2 and any(s.compress or s.upload for s in view.streams):
         return WouldBlockKind.TIER2_BACKLOG
@@ -156,7 +159,7 @@ def _gain(view: View, holding: Holding) -> int:
 def cannot_compress(view: View) -> str | None:
     """Name of a stream with segments that tier 1 will never have room for; None: there is none."""
     room1 = view.tier1_max - view.tier1_used
-    if view.tier2 or view.evict1:
+    if view.tier2 or view.evict1 or any(s.trimmed or s.retain_from for s in view.streams):
         return None
     return next(
         (s.name for s in view.streams if s.compress and min(b for _, b, _ in s.compress) > room1),

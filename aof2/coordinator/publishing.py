@@ -6,7 +6,7 @@ import dataclasses
 import logging
 
 from aof2._core.manifest import RecordType
-from aof2.coordinator.commands import Delete, Publish, Snapshot
+from aof2.coordinator.commands import Delete, Publish, Retain, Snapshot
 from aof2.coordinator.context import Context
 from aof2.errors import Fenced
 from aof2.manifest.index import SegmentRow
@@ -59,6 +59,12 @@ def _fence(stream: StreamInstance, error: Fenced) -> None:
 def handle_snapshot(command: Snapshot, stream: StreamInstance, ctx: Context) -> None:
     """Write the snapshot that is due; the manifest keeps the order of its steps."""
     stream.manifest.write_snapshot()
+
+
+def handle_retain(command: Retain, stream: StreamInstance, ctx: Context) -> None:
+    """Give up what is more than the stream keeps. All of it is sealed, so its end is durable."""
+    if command.before > stream.manifest.index.trimmed:
+        stream.retention.give_up(command.before)
 
 
 def handle_delete(command: Delete, stream: StreamInstance, ctx: Context) -> None:

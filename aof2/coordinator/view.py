@@ -66,6 +66,7 @@ class StreamView:
         upload: Segments with a warm and without a cold copy, whose upload is not under way.
         ours: Objects may be stored: the stream has a tier 2 and is claimed.
         trimmed: Local copies of segments that lie wholly below what was trimmed.
+        retain_from: Everything below this offset is more than the stream keeps; 0: nothing is.
         publish: True when the manifest is to go to tier 2 now.
         snapshot: True when a snapshot of the manifest is due.
         delete: Segments whose object's deletion can take its next step.
@@ -90,6 +91,7 @@ class StreamView:
     upload: tuple[int, ...] = ()
     ours: bool = False
     trimmed: tuple[tuple[int, Tier], ...] = ()
+    retain_from: int = 0
     publish: bool = False
     snapshot: bool = False
     delete: tuple[int, ...] = ()

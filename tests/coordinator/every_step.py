@@ -39,7 +39,7 @@ CONFIG = aof2.AofManagerConfig(
     tier2=aof2.Tier2Config(url="memory://steps"),
     flush=aof2.FlushConfig(ring_bytes=64 * KIB, interval_s=3600),
     manifest=aof2.ManifestConfig(chunk_bytes=16 * KIB, snapshot_chunks=2),
-    retention=aof2.RetentionConfig(delete_grace_s=0.0),
+    retention=aof2.RetentionConfig(delete_grace_s=0.0, bytes_max=720 * KIB),
     coordinator=aof2.CoordinatorConfig(retry_delay_s=0.5),
 )
 
@@ -188,6 +188,7 @@ class Program:
             first = logs[0].segments()[2].base_offset
             self.until(lambda: logs[0].trim_nowait(first))
             self.until(lambda: self._deleted(logs[0]))
+            self._outgrow(logs[0], noise)
             self.settle()
         except aof2.DurabilityLost:
             self.lost = True
@@ -229,6 +230,15 @@ class Program:
         self.until(log.seal_nowait)
         self.settle()
         self.store.steps.full = False
+
+    def _outgrow(self, log: aof2.Aof, noise: random.Random) -> None:
+        """More than the stream keeps: its beginning is given up without anybody's doing."""
+        first = log.first_offset
+        for _ in range(32):
+            payload = b"more." + noise.randbytes(9 * KIB)
+            self.until(lambda p=payload: self.append(log, p))
+        self.until(lambda: self._deleted(log))
+        assert log.first_offset > first or self.threads
 
     def _damage(self, log: aof2.Aof) -> None:
         """Damage a warm copy that is all there is here, and have it found and made again."""
