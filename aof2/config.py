@@ -132,6 +132,11 @@ class FlushConfig:
     ring_bytes: int | None = None
     """Size of the landing ring, a power of two from 64 KiB; None: by pace, 512 KiB to 8 MiB, and
     never more than an eighth of tier 0. Records larger than half of it make it grow."""
+    write_out: str = "auto"
+    """How the ring is written to segments. `"buffered"`: through the page cache, which fresh reads
+    are then served from. `"direct"`: past it, where the file system can, which is what sustained
+    ingest is fastest with. `"auto"`: direct while more than 1 GiB is appended in 10 s, decided anew
+    for each segment."""
     interval_s: float | None = 0.05
     """A record is durable at the latest about so many seconds after its append, 0 to 3600; 0 syncs
     without a pause. None: not by time."""
@@ -152,6 +157,10 @@ class FlushConfig:
         _require(
             ring is None or (ring >= 64 * KIB and ring & (ring - 1) == 0),
             f"flush.ring_bytes is {ring}: a power of two from 64 KiB, or None",
+        )
+        _require(
+            self.write_out in ("buffered", "direct", "auto"),
+            f"flush.write_out is {self.write_out!r}: buffered, direct or auto",
         )
         _require(
             self.interval_s is None or 0 <= self.interval_s <= 3600,

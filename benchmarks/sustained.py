@@ -237,7 +237,7 @@ def long_run(
             )
         metrics = manager.metrics()
         print(f"offsets {log.first_offset:,} to {log.next_offset:,}; {metrics.commands_done}")
-        print({k: f"{h.sum:.1f} s" for k, h in metrics.command_duration.items()})
+        print({k: f"{h.sum_s:.1f} s" for k, h in metrics.command_duration.items()})
     return rate, times, kept
 
 

@@ -312,7 +312,7 @@ cdef class ChunkWriter:
                 tell_store(self._map + self.position, 4)
                 error = write_seal(
                     self._fd, uuid, self.header.file_id, self.header.salt, self.start.base_offset,
-                    self.start.ext_id, &self.run, self.position, 0, False, &footer,
+                    self.start.ext_id, &self.run, self.position, 0, False, NULL, &footer,
                 )
         if error:
             self._poison(error, "a seal of the manifest failed")

@@ -33,7 +33,7 @@ from aof2._core.compressed_pack import CompressedInfo
 from aof2.errors import AofError, CompressionFailed, HydrationFailed, ObjectCorrupt
 
 cdef enum:
-    GROUP_BYTES = 4194304
+    GROUP_BYTES = 1048576
 
 
 class _Stopped(Exception):
@@ -98,7 +98,7 @@ def build(Directory source not None, str source_name not None, Directory target 
         # Durable order: contents, fdatasync, read back from the device and proven, then the name,
         # then the directory. Only after that may the caller record the copy and drop another.
         written = _compress(sealed, target, temporary, level, stop)
-        proven = verify(target, temporary, stop=stop)
+        proven = _verify(target, temporary, stop, False)
         if proven != written:
             raise ObjectCorrupt("read back other than it was written", path=path)
         target.rename(temporary, target_name)
@@ -122,17 +122,27 @@ def verify(Directory directory not None, str name not None, *, expect=None, stop
     `ObjectCorrupt` with path and position on damage or when it is not as expected, `VersionTooNew`
     when a newer version wrote it, `OSError` when it cannot be read.
     """
+    info = _verify(directory, name, stop, True)
+    _compare(info, expect, directory.join(name))
+    return info
+
+
+cdef object _verify(Directory directory, str name, object stop, bint hashes):
+    """Read a file from the device and check it.
+
+    Args:
+        hashes: Also the seek table's. They need not be where the file's checksum is compared with
+            that of the bytes that were just made, of which the hashes are a part.
+    """
     cdef str path = directory.join(name)
     cdef int fd = directory.open_file(name)
     try:
         _drop_cache(fd, path)
-        info = check_whole(fd, path, stop)
+        return _unpack(fd, path, stop, -1, None, hashes)
     except _Stopped as error:
         raise CompressionFailed("stopped", path=path) from error
     finally:
         sys_close(fd)
-    _compare(info, expect, path)
-    return info
 
 
 def restore(Directory source not None, str source_name not None, Directory target not None,
@@ -162,7 +172,7 @@ def restore(Directory source not None, str source_name not None, Directory targe
                 _allocate(reading, source.join(source_name), writing, expect.raw_bytes, path)
             # Durable order: contents, compared on the way with the table's and the footer's
             # checksums, fdatasync, then the name, then the directory.
-            info = _unpack(reading, source.join(source_name), stop, writing, path)
+            info = _unpack(reading, source.join(source_name), stop, writing, path, True)
             _compare(info, expect, source.join(source_name))
             _sync(writing, path)
         finally:
@@ -244,11 +254,12 @@ cdef object _compress(SealedSource sealed, Directory target, str temporary, int 
 
 
 cdef object check_whole(int fd, str path, object stop):
-    return _unpack(fd, path, stop, -1, None)
+    return _unpack(fd, path, stop, -1, None, True)
 
 
-cdef object _unpack(int fd, str path, stop, int writing, str written_path):
-    """Read and check a whole file; with a descriptor in `writing`, write its raw bytes there."""
+cdef object _unpack(int fd, str path, stop, int writing, str written_path, bint hashes):
+    """Read and check a whole file, with the seek table's `hashes` if they are wanted; with a
+    descriptor in `writing`, write its raw bytes there."""
     cdef uint64_t n = file_size(fd)
     cdef WarmTable table = read_table(fd, path, n, 0)
     cdef uint64_t crc = 0, raw_crc = 0, before_crc = 0, body
@@ -264,7 +275,8 @@ cdef object _unpack(int fd, str path, stop, int writing, str written_path):
             last += 1
         data = read_range(fd, path, table.at[first], table.at[last])
         buffer = table.decompress(data, first, last)
-        _check_hashes(table, buffer, first, last)
+        if hashes:
+            _check_hashes(table, buffer, first, last)
         packed, raw = data, buffer
         body = raw.shape[0] - (sizeof(Footer) if last == table.count else 0)
         with nogil:

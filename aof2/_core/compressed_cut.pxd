@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from aof2._core.layout cimport Footer, WarmEntry, WarmTableHeader
+from aof2._core.stretch cimport StretchReader
 
 cdef struct Walk:
     uint64_t start               # where the next piece begins
@@ -12,10 +13,6 @@ cdef struct Walk:
     uint64_t first_offset        # of the first record that starts in the piece; NO_RECORD: none yet
     int64_t max_timestamp_ns
     bint ended                   # past END: what is left is index and footer
-
-
-cdef class FileHold:
-    cdef int fd
 
 
 cdef class SealedSource:
@@ -29,20 +26,20 @@ cdef class SealedSource:
     cdef uint64_t epoch
     cdef Walk walk
     cdef bytearray entries       # WarmEntry of each piece, 0 in what only compressing tells
-    cdef FileHold _file
+    cdef StretchReader _file
 
     # The same file, to be read from the front once more, also where its name is gone by now.
     cdef SealedSource again(self)
     cdef int _begin(self) except -1
 
-    # The next pieces' bytes, about `group_bytes` unless one piece is longer, and their entries;
+    # The next pieces' bytes, valid until the next call, about `group_bytes` unless one piece is longer, and their entries;
     # None at the end, where the source was compared with its footer.
     cdef object next_group(self)
     # Entries inside a long frame, or behind the last record, take the offset of what follows them.
     cdef int finish_entries(self) except -1
     cdef void describe(self, WarmTableHeader *header) noexcept
     cdef int corrupt(self, str what, uint64_t position) except -1
-    cdef bytes _read(self, uint64_t position, uint64_t n)
+    cdef const uint8_t *_read(self, uint64_t position, uint64_t n) except NULL
     cdef int _append(self, const WarmEntry *entry) except -1
     cdef int _sum(self, const uint8_t *data, uint64_t start) except -1
 

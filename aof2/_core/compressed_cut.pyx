@@ -10,7 +10,6 @@ Where a piece (the raw bytes of one zstd frame) ends:
 4. END always joins the piece before it. The last piece is everything behind END: index and footer.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -36,7 +35,9 @@ from aof2._core.layout cimport (
     pad8,
 )
 from aof2._core.directory cimport Directory
-from aof2._core.posix cimport check_errno, sys_close, sys_pread
+from aof2._core.posix cimport check_errno
+from aof2._core.stretch cimport StretchReader
+from aof2._core.window cimport make_window
 from aof2.errors import SegmentCorrupt, VersionTooNew
 
 cdef enum:
@@ -122,18 +123,6 @@ cdef int _cut(
             walk.at += total
 
 
-cdef class FileHold:
-    """A file descriptor that is closed with the last source that reads by it."""
-
-    def __cinit__(self):
-        self.fd = -1
-
-    def __dealloc__(self):
-        # Of a file without a name this gives the pages back, which takes milliseconds.
-        with nogil:
-            sys_close(self.fd)
-
-
 cdef class SealedSource:
     """One sealed segment, read from front to back; it stays open, whatever becomes of its name.
 
@@ -146,17 +135,14 @@ cdef class SealedSource:
     `SegmentCorrupt` when header, footer or totals do not check, `OSError` when it cannot be read.
     """
 
-    def __cinit__(self):
-        self._file = FileHold.__new__(FileHold)
-
     def __init__(self, Directory directory not None, str name not None, *, uint64_t frame_bytes,
-                 uint64_t group_bytes=GROUP_BYTES):
+                 uint64_t group_bytes=1048576):
         if frame_bytes % FRAME_ALIGN or not PAGE_BYTES <= frame_bytes <= GROUP_BYTES:
             raise ValueError(f"frame_bytes {frame_bytes}: a multiple of 8 from 4096 to 4194304")
         self.path = directory.join(name)
         self.frame_bytes = frame_bytes
         self.group_bytes = group_bytes
-        self._file.fd = directory.open_file(name)
+        self._file = StretchReader(directory, name)
         self.file_bytes = directory.size(name)
         if not FRAMES_AT + sizeof(Footer) < self.file_bytes <= 0xFFFFFFFF:
             self.corrupt("no sealed segment has this size", self.file_bytes)
@@ -178,30 +164,28 @@ cdef class SealedSource:
         other.frame_bytes = self.frame_bytes
         other.group_bytes = self.group_bytes
         other.file_bytes = self.file_bytes
-        other._file = self._file
+        other._file = self._file.twin()
         other._begin()
         return other
 
     cdef int corrupt(self, str what, uint64_t position) except -1:
         raise SegmentCorrupt(what, path=self.path, position=position)
 
-    cdef bytes _read(self, uint64_t position, uint64_t n):
-        cdef bytes out = PyBytes_FromStringAndSize(NULL, n)
-        cdef char *at = PyBytes_AS_STRING(out)
-        cdef size_t got = 0
+    cdef const uint8_t *_read(self, uint64_t position, uint64_t n) except NULL:
+        cdef const uint8_t *at
+        cdef uint64_t got = 0
         cdef int error
         with nogil:
-            error = sys_pread(self._file.fd, at, n, position, &got)
+            at = self._file.read(position, n, &got, &error)
         check_errno(error, "read", self.path)
         if got != n:
             self.corrupt(f"it ends early: {got} bytes of {n}", position)
-        return out
+        return at
 
     def _read_footer(self):
         cdef uint64_t position = self.file_bytes - sizeof(Footer)
-        cdef bytes data = self._read(position, sizeof(Footer))
         cdef int answer
-        memcpy(&self.footer, PyBytes_AS_STRING(data), sizeof(Footer))
+        memcpy(&self.footer, self._read(position, sizeof(Footer)), sizeof(Footer))
         answer = check_footer(&self.footer)
         if answer == 2:
             raise VersionTooNew("a footer of a newer version", path=self.path, position=position)
@@ -215,10 +199,10 @@ cdef class SealedSource:
     def _read_header(self):
         cdef StaticHeader header
         cdef StartBlock start
-        cdef bytes data = self._read(0, PAGE_BYTES)
+        cdef const uint8_t *data = self._read(0, PAGE_BYTES)
         cdef uint64_t crc
-        memcpy(&header, PyBytes_AS_STRING(data), STATIC_BYTES)
-        memcpy(&start, PyBytes_AS_STRING(data) + STATIC_BYTES, STATIC_BYTES)
+        memcpy(&header, data, STATIC_BYTES)
+        memcpy(&start, data + STATIC_BYTES, STATIC_BYTES)
         crc = crc64(crc64(0, &header.salt, 8), &start, STATIC_BYTES - 8)
         if crc64(0, &header, STATIC_BYTES - 8) != header.crc64 or (
             memcmp(header.magic, b"AOF2SEGM", 8) != 0
@@ -240,7 +224,6 @@ cdef class SealedSource:
 
     cdef object next_group(self):
         cdef uint64_t start = self.walk.start, n = self.file_bytes - start
-        cdef bytes data
         cdef const uint8_t *at
         cdef WarmEntry entry
         cdef int answer = CUT_MORE
@@ -251,8 +234,7 @@ cdef class SealedSource:
             n = min(n, self.group_bytes + self.frame_bytes + FRAMES_AT + PAGE_BYTES)
         elif n > FRAME_RAW_BYTES_MAX:
             self.corrupt("index and footer are larger than any", start)
-        data = self._read(start, n)
-        at = <const uint8_t *> PyBytes_AS_STRING(data)
+        at = self._read(start, n)
         while not self.walk.ended and self.walk.start - start < self.group_bytes:
             with nogil:
                 answer = _cut(&self.walk, at, start, start + n, &self.footer,
@@ -271,7 +253,7 @@ cdef class SealedSource:
             _take(&self.walk, &entry, self.file_bytes)
             self._append(&entry)
         self._sum(at, start)
-        return data
+        return make_window(at, start, self.walk.start - start, self._file)
 
     cdef int _append(self, const WarmEntry *entry) except -1:
         self.entries += (<const char *> entry)[:sizeof(WarmEntry)]

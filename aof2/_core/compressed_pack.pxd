@@ -18,7 +18,7 @@ cdef class Packer:
     # The next bytes of the file; None behind the last ones, which are both tables.
     cdef bytes next(self)
     cdef bytes _tables(self)
-    cdef bytes _compress(self, bytes raw, Py_ssize_t known)
+    cdef bytes _compress(self, object raw, Py_ssize_t known)
 
 
 # `CompressedInfo` of a file of `n` bytes.

@@ -102,7 +102,7 @@ cdef class Packer:
         self.info = make_info(&header, 0, len(tables), 0)
         return tables
 
-    cdef bytes _compress(self, bytes raw, Py_ssize_t known):
+    cdef bytes _compress(self, object raw, Py_ssize_t known):
         """Compress the pieces from number `known` on, with which `raw` begins; fill their
         entries."""
         cdef WarmEntry *entry = (<WarmEntry *> <char *> self.sealed.entries) + known

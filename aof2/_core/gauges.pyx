@@ -18,6 +18,11 @@ cdef class WriterGauges(UnsealedLookup):
         return tuple(counts), self.log.sync_ns
 
     @property
+    def appended_bytes(self):
+        """Bytes of frames that this writer has taken, and what lies between segments."""
+        return self.log.tail
+
+    @property
     def active(self):
         """`(segment id, time stamp of its first record)` of the active segment; None when there is
         none, or when it has no records."""

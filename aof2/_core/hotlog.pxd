@@ -51,6 +51,9 @@ cdef enum PutStatus:
 
 cdef struct HotFile:
     int fd
+    int direct_fd                # for writes past the page cache; -1: through it
+    uint64_t summed_to           # of those, position up to which `summed` covers the frames
+    uint64_t summed              # crc64 of the bytes from the first frame on
     uint64_t file_id
     uint64_t salt
     uint64_t file_bytes
@@ -81,6 +84,7 @@ cdef struct HotLog:
     uint64_t written
     uint64_t durable
     uint64_t durable_offset
+    uint8_t *block               # the last, unfinished block of what is written directly
     uint64_t write_out_bytes     # so many bytes are worth a write
     uint64_t unflushed_bytes_max
     uint64_t flush_bytes         # so many bytes that are not durable are synced at once
@@ -145,8 +149,11 @@ cdef void hot_ask(HotLog *log, uint64_t offset) noexcept nogil
 cdef void hot_tell(HotLog *log, uint32_t news) noexcept nogil
 # Let appends go as far as what is written out and durable allows.
 cdef int hot_refresh(HotLog *log, uint64_t needed) noexcept nogil
-# Write out up to a coordinate; 0 or an errno (then the log is poisoned).
-cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil
+# Write out up to a coordinate; 0 or an errno (then the log is poisoned). Without `last`, the last
+# block of a file that is written directly may wait until it is full.
+cdef int hot_write_out(HotLog *log, uint64_t target, bint last) noexcept nogil
+# Give a file and what it holds back; nobody uses it any more.
+cdef void hot_free_file(HotFile *file) noexcept nogil
 # Make a larger ring and leave it in `next_header`; 0 or an errno.
 cdef int hot_build_ring(HotLog *log, uint64_t ring_bytes) noexcept nogil
 # Have a thread do so, once in a log's life, beside the appends.

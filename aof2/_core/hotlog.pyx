@@ -3,10 +3,13 @@
 `hotsync` makes it durable. Nothing here takes the GIL, so that appends go on beside it.
 """
 
+from libc.errno cimport EINVAL
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from aof2._core.bell cimport bell_ring
+from aof2._core.checksum cimport crc64
+from aof2._core.direct cimport direct_write
 from aof2._core.placement cimport place_init
 from aof2._core.posix cimport sys_close, sys_pwrite, tell_locked_store
 from aof2._core.ring cimport build_ring
@@ -55,19 +58,24 @@ cdef HotLog *hot_new() noexcept nogil:
     return log
 
 
+cdef void hot_free_file(HotFile *file) noexcept nogil:
+    if file != NULL:
+        sys_close(file.fd)
+        sys_close(file.direct_fd)
+        run_free(&file.run)
+        free(file)
+
+
 cdef void hot_free(HotLog *log) noexcept nogil:
     """Give everything back; the threads must have ended."""
     cdef HotFile *file = log.oldest
     cdef HotFile *after
     while file != NULL:
         after = file.next
-        sys_close(file.fd)
-        run_free(&file.run)
-        free(file)
+        hot_free_file(file)
         file = after
-    if log.spare != NULL:
-        sys_close(log.spare.fd)
-        free(log.spare)
+    hot_free_file(log.spare)
+    free(log.block)
     if log.state != HOT_FORKED:
         # A forked child does not have the ring's mapping, and may have something else there.
         unmap_ring(log.header, log.ring, log.ring_bytes)
@@ -156,7 +164,28 @@ cdef HotFile *hot_file_at(HotLog *log, uint64_t coordinate) noexcept nogil:
     return file
 
 
-cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil:
+cdef int _write(
+    HotLog *log, HotFile *file, uint64_t start, uint64_t *high, bint last
+) noexcept nogil:
+    """Write `[start, high)` to its file, or the beginning of it: `high` then says how far."""
+    cdef const uint8_t *data = log.ring + (start & (log.ring_bytes - 1))
+    cdef uint64_t position = start - file.ring_base, done = 0
+    cdef int error
+    if file.direct_fd >= 0:
+        error = direct_write(
+            file.direct_fd, log.block, data, position, high[0] - start, last, &done)
+        if error != EINVAL:
+            # While it is in the processor's cache: the seal need not read it back from the device.
+            file.summed = crc64(file.summed, data, done)
+            file.summed_to = position + done
+            high[0] = start + done
+            return error
+        sys_close(file.direct_fd)
+        file.direct_fd = -1
+    return sys_pwrite(file.fd, data, high[0] - start, position)
+
+
+cdef int hot_write_out(HotLog *log, uint64_t target, bint last) noexcept nogil:
     cdef HotFile *file
     cdef uint64_t start, high
     cdef int error = 0
@@ -173,14 +202,16 @@ cdef int hot_write_out(HotLog *log, uint64_t target) noexcept nogil:
         high = file.end if file.end else load_acquire(&log.header.tail)
         high = min(high, start + WRITE_BYTES_MAX)
         pthread_mutex_unlock(&log.lock)
-        error = sys_pwrite(file.fd, log.ring + (start & (log.ring_bytes - 1)), high - start,
-                           start - file.ring_base)
+        error = _write(log, file, start, &high, last or file.end != 0)
         pthread_mutex_lock(&log.lock)
         log.writing = False
         if error:
             pthread_mutex_unlock(&log.lock)
             hot_poison(log, error)
             return error
+        if high == start:
+            hot_announce(log)
+            break
         store_release(&log.written, high)
         store_release(&log.header.written, high)
         tell_locked_store(&log.header.written, 8)

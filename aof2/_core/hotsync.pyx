@@ -100,6 +100,21 @@ cdef int _sync_files(HotLog *log, uint64_t target) noexcept nogil:
     return 0
 
 
+cdef void _begin_writing(HotLog *log) noexcept nogil:
+    pthread_mutex_lock(&log.lock)
+    while log.writing:
+        pthread_cond_wait(&log.change, &log.lock)
+    log.writing = True
+    pthread_mutex_unlock(&log.lock)
+
+
+cdef void _end_writing(HotLog *log) noexcept nogil:
+    pthread_mutex_lock(&log.lock)
+    log.writing = False
+    hot_announce(log)
+    pthread_mutex_unlock(&log.lock)
+
+
 cdef int _confirm_file(
     HotLog *log, HotFile *file, uint64_t position, uint64_t offset
 ) noexcept nogil:
@@ -108,8 +123,14 @@ cdef int _confirm_file(
     A slot only states a fact that already holds, so any version of it on disk is true.
     """
     cdef int error = 0
+    cdef bint direct = file.direct_fd >= 0
     if position > FRAMES_AT and position != file.slot_position:
+        if direct:
+            # Through the page cache, so never while the same file is written past it.
+            _begin_writing(log)
         error = write_slot(file.fd, file.salt, file.slot_n + 1, position, offset)
+        if direct:
+            _end_writing(log)
         if error == 0:
             error = _sync(log, file)
         if error == 0:
@@ -151,7 +172,7 @@ cdef int hot_flush_once(HotLog *log) noexcept nogil:
         # Without a ring nothing is appended, but an END may have been written.
         offset, tail = log.next_offset, log.tail
     pthread_mutex_unlock(&log.lock)
-    error = hot_write_out(log, tail)
+    error = hot_write_out(log, tail, True)
     if error == 0:
         error = _sync_files(log, tail)
     if error == 0 and log.strict:

@@ -67,7 +67,7 @@ cdef void _start_writeback(HotLog *log) noexcept nogil:
     start = max(max(log.started, log.durable), file.first)
     high = min(high, file.end) if file.end else high
     pthread_mutex_unlock(&log.lock)
-    if high > start:
+    if high > start and file.direct_fd < 0:
         sys_start_writeback(file.fd, start - file.ring_base, high - start)
     pthread_mutex_lock(&log.lock)
     log.started = max(high, start)
@@ -230,7 +230,7 @@ cdef void *_writer_thread(void *argument) noexcept nogil:
             return NULL
         tail = load_acquire(&log.header.tail)
         pthread_mutex_unlock(&log.lock)
-        hot_write_out(log, tail)
+        hot_write_out(log, tail, False)
 
 
 cdef int hot_start_threads(HotLog *log) noexcept nogil:

@@ -129,7 +129,7 @@ cdef class Landing(WriterGauges):
             while log.header != NULL and log.written < log.tail:
                 tail = log.tail
                 with nogil:
-                    hot_write_out(log, tail)
+                    hot_write_out(log, tail, True)
                 self._check_running()
             # A crash before the rename finds the old ring, whose frames are all written out; after
             # it an empty one.

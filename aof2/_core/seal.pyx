@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from aof2._core.checksum cimport crc64
+from aof2._core.checksum cimport crc64, crc64_combine
 from aof2._core.frame cimport frame_crc
 from aof2._core.layout cimport (
     END_BYTES,
@@ -74,10 +74,25 @@ cdef int _crc_of_file(int fd, uint64_t end, uint64_t *crc) noexcept nogil:
     return error
 
 
+cdef int _crc_by_parts(
+    int fd, uint64_t end, Run *run, uint64_t index_position, uint64_t frames_crc64, uint64_t *crc
+) noexcept nogil:
+    """The same where the frames' part is known: what lies before them is read, the index is in
+    memory, and nothing was ever written behind it."""
+    cdef uint8_t[PAGE_BYTES] zeros
+    cdef uint64_t index_bytes = run.entry_count * sizeof(IndexEntry)
+    cdef int error = _crc_of_file(fd, FRAMES_AT, crc)
+    memset(zeros, 0, PAGE_BYTES)
+    crc[0] = crc64_combine(crc[0], frames_crc64, index_position - FRAMES_AT)
+    crc[0] = crc64(crc[0], run.entries, index_bytes)
+    crc[0] = crc64(crc[0], zeros, end - index_position - index_bytes)
+    return error
+
+
 cdef int write_seal(
     int fd, const uint8_t *stream_uuid, uint64_t file_id, uint64_t salt, uint64_t base_offset,
     uint64_t ext_id, Run *run, uint64_t end_position, uint64_t coordinator_watermark,
-    bint flush_failure, Footer *out,
+    bint flush_failure, const uint64_t *frames_crc64, Footer *out,
 ) noexcept nogil:
     cdef uint64_t at = footer_position(end_position, run.entry_count)
     cdef uint64_t before_crc64 = 0
@@ -105,8 +120,10 @@ cdef int write_seal(
     # Index, footer, fdatasync, truncate, fdatasync: a crash before the first sync leaves an END
     # without a footer, which a reopen finishes; after it, the footer is found at either size.
     error = sys_pwrite(fd, run.entries, run.entry_count * sizeof(IndexEntry), out.index_position)
-    if error == 0:
+    if error == 0 and frames_crc64 == NULL:
         error = _crc_of_file(fd, at, &before_crc64)
+    elif error == 0:
+        error = _crc_by_parts(fd, at, run, out.index_position, frames_crc64[0], &before_crc64)
     if error == 0:
         out.before_crc64 = before_crc64
         out.crc64 = crc64(0, out, sizeof(Footer) - 8)
@@ -274,7 +291,7 @@ def finish(Directory directory not None, str name not None, Scan scan not None, 
             error = write_seal(
                 fd, uuid, scan.header.file_id, scan.header.salt,
                 scan.start.base_offset, scan.start.ext_id, &scan.run, scan.end_position,
-                coordinator_watermark, flush_failure, &footer,
+                coordinator_watermark, flush_failure, NULL, &footer,
             )
         check_errno(error, "seal", scan.header.path)
         return read_footer_fd(fd, scan.header,

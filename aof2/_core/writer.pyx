@@ -24,10 +24,11 @@ What the writer cannot decide it asks its host, which has these methods:
 import os
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from aof2._core.bell cimport Bell
+from aof2._core.direct cimport direct_memory, direct_open
 from aof2._core.hotlog cimport (
     HOT_CLOSED,
     HOT_FORKED,
@@ -40,6 +41,7 @@ from aof2._core.hotlog cimport (
     hot_begin_close,
     hot_end_swap,
     hot_free,
+    hot_free_file,
     hot_new,
     hot_poison,
     hot_poke,
@@ -61,7 +63,7 @@ from aof2._core.directory cimport Directory
 from aof2._core.posix cimport check_errno, sys_close, sys_pwrite, tell_locked_store
 from aof2._core.timesource cimport TimeSource
 from aof2._core.put cimport activate, next_ring_base, put_end
-from aof2._core.run cimport run_free, run_init
+from aof2._core.run cimport run_init
 from aof2._core.scan cimport Scan
 from aof2._core.seal cimport FooterInfo, footer_position, rewrite_fd, write_seal
 
@@ -142,31 +144,41 @@ cdef class SegmentWriter(Landing):
                 hot_stop_threads(self.log)
         hot_free(self.log)
 
-    def add_spare(self, str name not None, uint64_t file_id):
-        """Take a prepared segment as the next one."""
+    def add_spare(self, str name not None, uint64_t file_id, *, bint direct=False):
+        """Take a prepared segment as the next one.
+
+        Args:
+            direct: Write it past the page cache, where the file system can.
+        """
         cdef HotFile *file
+        cdef int direct_fd = -1
         cdef int fd = self.directory.open_file(name, True)
         cdef LogHeader header
         try:
             header = read_header_fd(fd, self.directory.join(name))
+            if direct:
+                direct_fd = direct_open(self.directory, name, True)
+            if direct_fd >= 0 and self.log.block == NULL:
+                self.log.block = direct_memory(PAGE_BYTES)
+            if direct_fd >= 0 and self.log.block == NULL:
+                raise MemoryError("block")
+            file = <HotFile *> calloc(1, sizeof(HotFile))
+            if file == NULL:
+                raise MemoryError("segment")
         except BaseException:
             sys_close(fd)
+            sys_close(direct_fd)
             raise
-        file = <HotFile *> calloc(1, sizeof(HotFile))
-        if file == NULL:
-            sys_close(fd)
-            raise MemoryError("segment")
         run_init(&file.run)
         file.fd, file.file_id, file.salt = fd, file_id, header.salt
+        file.direct_fd = direct_fd
         file.file_bytes, file.ext_id = header.file_bytes, self.ext_id
         pthread_mutex_lock(&self.log.lock)
         old = self.log.spare
         self.log.spare = file
         hot_announce(self.log)
         pthread_mutex_unlock(&self.log.lock)
-        if old != NULL:
-            sys_close(old.fd)
-            free(old)
+        hot_free_file(old)
 
     def give_back_spare(self):
         """Let go of the spare segment; returns its id, or None when there is none."""
@@ -174,8 +186,7 @@ cdef class SegmentWriter(Landing):
         if file == NULL:
             return None
         file_id, self.log.spare = file.file_id, NULL
-        sys_close(file.fd)
-        free(file)
+        hot_free_file(file)
         return file_id
 
     cdef int _write_start_of_spare(self) except -1:
@@ -308,7 +319,9 @@ cdef class SegmentWriter(Landing):
             with nogil:
                 error = write_seal(
                     file.fd, uuid, file.file_id, file.salt, file.base_offset, file.ext_id,
-                    &file.run, file.end_position, coordinator_watermark, False, &file.footer,
+                    &file.run, file.end_position, coordinator_watermark, False,
+                    &file.summed if file.summed_to == file.end_position + END_BYTES else NULL,
+                    &file.footer,
                 )
             if error:
                 hot_poison(log, error)
@@ -333,9 +346,7 @@ cdef class SegmentWriter(Landing):
             log.oldest = file.next
             hot_announce(log)
             pthread_mutex_unlock(&log.lock)
-        sys_close(file.fd)
-        run_free(&file.run)
-        free(file)
+        hot_free_file(file)
 
     def mark_forked(self):
         """In a forked child: every later call raises `ForkedHandle`."""

@@ -69,7 +69,10 @@ def _make_spare(guard: AdmissionGuard, stream: StreamInstance, ctx: Context) -> 
     if stream.remote.is_fenced:
         stream.hot.evict(segment_id)
         return
-    writer.add_spare(stream.hot.name(segment_id), segment_id)
+    sustained = stream.pace.is_sustained(ctx.clock.monotonic_s(), writer.appended_bytes)
+    how = ctx.config.flush.write_out
+    direct = how == "direct" or (how == "auto" and sustained)
+    writer.add_spare(stream.hot.name(segment_id), segment_id, direct=direct)
 
 
 def handle_return_spare(command: ReturnSpare, stream: StreamInstance, ctx: Context) -> None:

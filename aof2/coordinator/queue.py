@@ -89,18 +89,26 @@ class CommandQueue:
         heapq.heappush(heap, (command.priority, entry.order, command))
 
     def take(
-        self, now_s: float, lanes: Collection[Lane] = ALL_LANES, *, tier2: bool = True
+        self,
+        now_s: float,
+        lanes: Collection[Lane] = ALL_LANES,
+        *,
+        tier2: bool = True,
+        tier2_first: bool = False,
     ) -> Command | None:
         """The next command that may run now; it counts as running until `done` or `pause`.
 
         Args:
             lanes: Only from these; the most urgent first.
             tier2: Whether commands that write to tier 2 may run.
+            tier2_first: Of background work, those come before all others.
         """
         while self._paused and self._paused[0][0] <= now_s:
             self._push(self._entries[heapq.heappop(self._paused)[2].identity])
         for lane in sorted(lanes):
             heaps = [self._ready[lane, writes] for writes in ((False, True) if tier2 else (False,))]
+            if tier2_first and lane is Lane.BACKGROUND and heaps[-1]:
+                heaps = heaps[-1:]
             heap = min(filter(None, heaps), key=lambda found: found[0][:2], default=None)
             if heap is not None:
                 command = heapq.heappop(heap)[2]

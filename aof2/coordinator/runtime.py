@@ -27,11 +27,24 @@ BACKOFF_FACTOR_MAX = 60
 
 @dataclass(slots=True)
 class Seat:
-    """A worker's place: which lanes it serves, and what it is at. It outlives the worker."""
+    """A worker's place: which lanes it serves, and what it is at. It outlives the worker.
+
+    Attributes:
+        tier2_first: Of background work, it takes what writes to tier 2 before the rest.
+        alternates: It is the only one for background work, so it takes the two in turns.
+    """
 
     number: int
     lanes: Collection[Lane]
+    tier2_first: bool = False
+    alternates: bool = False
     command: Command | None = None
+
+    def turn(self) -> None:
+        """Its command has ended."""
+        command, self.command = self.command, None
+        if self.alternates and command is not None and command.lane is Lane.BACKGROUND:
+            self.tier2_first = not command.needs_tier2
 
 
 class Coordinator:
@@ -66,8 +79,8 @@ class Coordinator:
 
     def start(self) -> None:
         """Start the workers."""
-        for number, lanes in enumerate(seats(self.context.config.coordinator.workers)):
-            self._start_worker(Seat(number, lanes))
+        for seat in seats(self.context.config.coordinator.workers):
+            self._start_worker(seat)
 
     def kick(self, *, hasten: bool = False) -> None:
         """Something changed: plan again. `hasten` also ends the pauses of failed commands."""
@@ -204,7 +217,9 @@ class Coordinator:
             while not self._stopping and self._died is None:
                 now_s = clock.monotonic_s()
                 self._plan(now_s)
-                seat.command = self._queue.take(now_s, seat.lanes, tier2=breaker.admits())
+                seat.command = self._queue.take(
+                    now_s, seat.lanes, tier2=breaker.admits(), tier2_first=seat.tier2_first
+                )
                 if seat.command is not None:
                     if seat.command.needs_tier2 and breaker.begin():
                         self._probe = seat.command
@@ -257,7 +272,7 @@ class Coordinator:
             self._failed(command, error, self.context.clock.monotonic_s() - began_s)
         else:
             self._succeeded(command, self.context.clock.monotonic_s() - began_s)
-        seat.command = None
+        seat.turn()
         # Now that it does not count as running any more.
         self.context.announcer.work.wake()
 
@@ -354,18 +369,28 @@ class Coordinator:
         self.context.announcer.work.wake()
 
 
-def seats(workers: int) -> list[Collection[Lane]]:
-    """The lanes of each worker.
+def seats(workers: int) -> list[Seat]:
+    """The places of so many workers.
 
     The first of several does nothing that takes long, so that no compression and no upload is in an
-    append's way, and the second none of those either, so that none is in a reader's way.
+    append's way, and the second none of those either, so that none is in a reader's way. Of the
+    others, one takes uploads before compressions: under a load that never lets compression catch
+    up, tier 2 would get nothing.
 
     Example:
-        >>> [len(lanes) for lanes in seats(4)]
-        [1, 2, 3, 3]
+        >>> [(len(seat.lanes), seat.tier2_first) for seat in seats(4)]
+        [(1, False), (2, False), (3, False), (3, True)]
     """
-    few = {1: [ALL_LANES], 2: [frozenset((Lane.URGENT, Lane.READ)), ALL_LANES]}
-    if workers in few:
-        return list(few[workers])
-    first = [frozenset((Lane.URGENT,)), frozenset((Lane.URGENT, Lane.READ))]
-    return [*first, *[ALL_LANES] * (workers - 2)]
+    few: list[Collection[Lane]] = [frozenset((Lane.URGENT,)), frozenset((Lane.URGENT, Lane.READ))]
+    few = {1: [], 2: few[1:]}.get(workers, few)
+    lanes = [*few, *[ALL_LANES] * (workers - len(few))]
+    alone = workers - len(few) == 1
+    return [
+        Seat(
+            number,
+            served,
+            tier2_first=not alone and number == workers - 1,
+            alternates=alone and number == workers - 1,
+        )
+        for number, served in enumerate(lanes)
+    ]

@@ -17,6 +17,7 @@ from aof2.signals import StreamSignals
 from aof2.tiers.cold import ColdTier
 from aof2.tiers.holding import Holding
 from aof2.tiers.hot import HotTier
+from aof2.tiers.pace import Pace
 from aof2.tiers.remote import RemoteSide
 from aof2.tiers.retention import Retention
 from aof2.tiers.tail import Unsealed
@@ -42,6 +43,7 @@ class StreamInstance(Holding):
         granted_ns: When what an append had waited for was last made ready for it.
         size_steps: Doublings of the segment size so far.
         remote: The published manifest, and what is to go from tier 2.
+        pace: How fast it is appended to.
         retention: What of the beginning is to be given up.
         failures: The newest failure of each kind of background work for this stream, oldest first;
             a success of the same kind takes it away.
@@ -63,6 +65,7 @@ class StreamInstance(Holding):
     ) -> None:
         super().__init__(identity, manifest, hot, warm, cold, remote, signals, frames, meters)
         self.directory = directory
+        self.pace = Pace()
         self.retention = Retention(manifest, remote)
         self.spare_needed = 0
         self.why_no_segment: Callable[[int], WouldBlockKind] = lambda frame_bytes: (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from aof2 import Tier
@@ -97,8 +99,34 @@ def test_every_lane_has_a_worker_and_long_work_never_takes_them_all(workers):
     chosen = seats(workers)
     assert len(chosen) == workers
     for lane in Lane:
-        assert any(lane in lanes for lanes in chosen)
+        assert any(lane in seat.lanes for seat in chosen)
     if workers > 1:
-        assert any(Lane.READ in lanes and Lane.BACKGROUND not in lanes for lanes in chosen)
+        assert any(Lane.READ in s.lanes and Lane.BACKGROUND not in s.lanes for s in chosen)
     if workers > 2:
-        assert chosen[0] == frozenset((Lane.URGENT,))
+        assert chosen[0].lanes == frozenset((Lane.URGENT,))
+
+
+@pytest.mark.parametrize("workers", range(1, 6))
+def test_neither_uploads_nor_compressions_starve(workers):
+    """Goal: tier 2 gets its share however much there is to compress, and the other way round.
+    Method: all seats in turns take from a queue that always has more of both; both are taken
+    equally often but for the turns of the seats that may do neither."""
+    queue, took = CommandQueue(), Counter[str]()
+    places = [seat for seat in seats(workers) if Lane.BACKGROUND in seat.lanes]
+    for n in range(400):
+        queue.put(Compress("s", n), 0.0)
+        queue.put(Upload("s", n), 0.0)
+        seat = places[n % len(places)]
+        seat.command = queue.take(1.0, seat.lanes, tier2_first=seat.tier2_first)
+        took[type(seat.command).__name__] += 1
+        queue.done(seat.command)
+        seat.turn()
+    assert took["Upload"] == 400 // max(2, len(places))
+
+
+def test_urgent_work_comes_first_for_those_who_prefer_uploads():
+    """Goal: the preference is one of background work only. Method: take with it."""
+    queue = CommandQueue()
+    for command in (Upload("s", 1), Compress("s", 2), Prepare("s", 1, 4096)):
+        queue.put(command, 0.0)
+    assert taken(queue, tier2_first=True) == ["Prepare", "Upload", "Compress"]
