@@ -33,7 +33,7 @@ from aof2._core.compressed_pack import CompressedInfo
 from aof2.errors import AofError, CompressionFailed, HydrationFailed, ObjectCorrupt
 
 cdef enum:
-    GROUP_BYTES = 1048576
+    GROUP_BYTES = 4194304
 
 
 class _Stopped(Exception):

@@ -136,7 +136,7 @@ cdef class SealedSource:
     """
 
     def __init__(self, Directory directory not None, str name not None, *, uint64_t frame_bytes,
-                 uint64_t group_bytes=1048576):
+                 uint64_t group_bytes=GROUP_BYTES):
         if frame_bytes % FRAME_ALIGN or not PAGE_BYTES <= frame_bytes <= GROUP_BYTES:
             raise ValueError(f"frame_bytes {frame_bytes}: a multiple of 8 from 4096 to 4194304")
         self.path = directory.join(name)
