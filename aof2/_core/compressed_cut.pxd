@@ -32,7 +32,8 @@ cdef class SealedSource:
     cdef SealedSource again(self)
     cdef int _begin(self) except -1
 
-    # The next pieces' bytes, valid until the next call, about `group_bytes` unless one piece is longer, and their entries;
+    # The next pieces' bytes, valid until the next call, about `group_bytes` unless one piece is
+    # longer, and their entries;
     # None at the end, where the source was compared with its footer.
     cdef object next_group(self)
     # Entries inside a long frame, or behind the last record, take the offset of what follows them.

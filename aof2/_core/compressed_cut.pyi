@@ -1,7 +1,5 @@
 from aof2._core.directory import Directory
 
-class FileHold: ...
-
 class SealedSource:
     path: str
     def __init__(

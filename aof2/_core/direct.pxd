@@ -6,6 +6,8 @@ from aof2._core.directory cimport Directory
 
 # A descriptor for direct reads or writes of a file, or -1 where the file system has none.
 cdef int direct_open(Directory directory, str name, bint writable) except -2
+# Whether the page cache has all of a stretch of a file, or nobody can tell.
+cdef bint is_cached(int fd, uint64_t position, uint64_t n) noexcept nogil
 # Memory for whole blocks, as direct reads and writes need it; NULL: there is none.
 cdef uint8_t *direct_memory(uint64_t n) noexcept nogil
 # Write bytes [position, position + n) of a file, or the first of them; how many goes to `done`.

@@ -41,8 +41,6 @@ cdef SeamHook seam_hook
 # All of these return 0 or an errno.
 cdef int sys_pwrite(int fd, const void *data, size_t n, uint64_t position) noexcept nogil
 cdef int sys_pread(int fd, void *data, size_t n, uint64_t position, size_t *got) noexcept nogil
-# Whether the page cache has all of a stretch of a file, or nobody can tell.
-cdef bint sys_is_cached(int fd, uint64_t position, size_t n) noexcept nogil
 # fdatasync, then a zero-length write, which finds out that the file system shut down meanwhile.
 cdef int sys_fdatasync(int fd) noexcept nogil
 # Have the kernel begin to write dirty pages of a range, without waiting; a hint.

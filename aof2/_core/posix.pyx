@@ -86,19 +86,6 @@ cdef extern from * nogil:
     #endif
     }
 
-    /* Asks `cachestat` (Linux 6.5). RWF_NOWAIT would begin to read what is not there. */
-    static int aof2_is_cached(int fd, uint64_t position, uint64_t n) {
-    #ifdef __linux__
-        struct { uint64_t off, len; } range = {position, n};
-        struct { uint64_t cached, dirty, writeback, evicted, recently; } found;
-        if (syscall(451, fd, &range, &found, 0) != 0) return 1;
-        return found.cached * 4096 >= n;
-    #else
-        (void)fd; (void)position; (void)n;
-        return 1;
-    #endif
-    }
-
     static int aof2_lower_priority(void) {
     #ifdef __linux__
         return setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10) ? errno : 0;
@@ -122,7 +109,6 @@ cdef extern from * nogil:
     int aof2_populate(void *address, size_t n, int writable)
     int aof2_start_writeback(int fd, uint64_t position, uint64_t n)
     int aof2_lower_priority()
-    bint aof2_is_cached(int fd, uint64_t position, uint64_t n)
     ssize_t c_pwrite "pwrite"(int fd, const void *data, size_t n, int64_t position)
     ssize_t c_pread "pread"(int fd, void *data, size_t n, int64_t position)
     int c_close "close"(int fd)
@@ -242,11 +228,6 @@ cdef int sys_pread(int fd, void *data, size_t n, uint64_t position, size_t *got)
         position += done
         got[0] += done
     return 0
-
-
-cdef bint sys_is_cached(int fd, uint64_t position, size_t n) noexcept nogil:
-    # Whoever watches the calls sees one kind of read, wherever the bytes are.
-    return seam_hook != NULL or aof2_is_cached(fd, position, n)
 
 
 cdef int _write_nothing(int fd) noexcept nogil:

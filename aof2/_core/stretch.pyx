@@ -11,10 +11,10 @@ from libc.errno cimport EINVAL, ENOMEM
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free
 
-from aof2._core.direct cimport direct_memory, direct_open
+from aof2._core.direct cimport direct_memory, direct_open, is_cached
 from aof2._core.directory cimport Directory
 from aof2._core.layout cimport PAGE_BYTES
-from aof2._core.posix cimport sys_close, sys_is_cached, sys_pread
+from aof2._core.posix cimport sys_close, sys_pread
 
 
 cdef class StretchReader:
@@ -61,7 +61,7 @@ cdef class StretchReader:
             error[0] = ENOMEM
             return NULL
         error[0] = EINVAL
-        if self._direct_fd >= 0 and not sys_is_cached(self._fd, position - inside, wanted):
+        if self._direct_fd >= 0 and not is_cached(self._fd, position - inside, wanted):
             error[0] = sys_pread(self._direct_fd, self._memory, wanted, position - inside, &read)
             # Behind the end of the file, the next read is at no block's border.
             if error[0] == EINVAL and read > 0:

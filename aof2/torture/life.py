@@ -68,6 +68,7 @@ class Workload:
         tier2: Whether there is one.
         fails: Whether a word makes a sync fail.
         strict: Whether each flush is stated in the segment before it counts.
+        direct: Whether segments are written past the page cache.
         ring_bytes, interval_s, segment_bytes: As configured.
     """
 
@@ -79,6 +80,7 @@ class Workload:
     tier2: bool = False
     fails: bool = False
     strict: bool = False
+    direct: bool = False
     ring_bytes: int = 64 * KIB
     interval_s: float = 3600.0
     segment_bytes: int = 64 * KIB
@@ -97,6 +99,7 @@ class Workload:
                 confirm_interval_s=0.002,
                 ring_bytes=self.ring_bytes,
                 strict=self.strict,
+                write_out="direct" if self.direct else "buffered",
             ),
             manifest=aof2.ManifestConfig(
                 chunk_bytes=16 * KIB, snapshot_chunks=1, publish_interval_s=0.01

@@ -63,6 +63,29 @@ WORKLOADS: tuple[Workload, ...] = (
         fails=True,
         strict=True,
     ),
+    Workload(
+        "direct writes",
+        "some*3 flush some flush batch*2 fill flush some end flush some seal",
+        direct=True,
+    ),
+    Workload(
+        "direct writes of large records",
+        "one*6 flush one*4 flush one",
+        bytes_max=20 * KIB,
+        direct=True,
+    ),
+    Workload("direct writes, every record durable", "durable*8 close durable*4", direct=True),
+    Workload(
+        "direct writes, strict, killed and resumed",
+        "some flush some",
+        before="some flush fill some",
+        after="killed",
+        strict=True,
+        direct=True,
+    ),
+    Workload(
+        "direct writes, failed syncs", "some flush some break some flush", fails=True, direct=True
+    ),
     Workload("uploads", f"{_COLD} some flush", tier2=True),
     Workload("uploads by steps", "some*3 seal some*3 seal step*14 some", tier2=True),
     Workload("publications", f"{_COLD} {_COLD}", tier2=True),
@@ -81,4 +104,4 @@ WORKLOADS: tuple[Workload, ...] = (
     ),
     Workload("a manifest that rolls", "some seal work some seal work trim " * 4),
 )
-"""Forty-six of them."""
+"""Fifty-one of them."""
