@@ -249,13 +249,15 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="of appending")
     parser.add_argument("--tier2", default="directory", choices=("directory", "s3"))
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="where on disk to write")
+    parser.add_argument("--write-out", default="auto", choices=("auto", "buffered", "direct"))
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent / "peers"))
     from records import record_pool
 
     payloads = record_pool(1024).records
     config = aof2.AofManagerConfig(
-        retention=aof2.RetentionConfig(bytes_max=KEPT_BYTES, delete_grace_s=0)
+        retention=aof2.RetentionConfig(bytes_max=KEPT_BYTES, delete_grace_s=0),
+        flush=aof2.FlushConfig(write_out=options.write_out),
     )
     print(
         f"{os.cpu_count()} processors ({platform.machine()}), Linux {platform.release()}, "

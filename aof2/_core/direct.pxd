@@ -4,6 +4,8 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from aof2._core.directory cimport Directory
 
+# Have a descriptor's reads and writes go past the page cache, or no longer; False: it cannot.
+cdef bint past_cache(int fd, bint wanted) noexcept nogil
 # A descriptor for direct reads or writes of a file, or -1 where the file system has none.
 cdef int direct_open(Directory directory, str name, bint writable) except -2
 # Whether the page cache has all of a stretch of a file, or nobody can tell.

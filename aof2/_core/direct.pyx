@@ -24,13 +24,15 @@ cdef extern from * nogil:
     #include <unistd.h>
     #endif
 
-    /* 0 where there is no such thing: the file is written through the page cache then. */
-    static int aof2_make_direct(int fd) {
+    static int aof2_past_cache(int fd, int wanted) {
     #ifdef O_DIRECT
         int flags = fcntl(fd, F_GETFL);
-        return flags >= 0 && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0;
+        if (flags < 0) return 0;
+        return fcntl(fd, F_SETFL, wanted ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+    #elif defined(F_NOCACHE)
+        return fcntl(fd, F_NOCACHE, wanted) == 0;
     #else
-        (void)fd;
+        (void)fd; (void)wanted;
         return 0;
     #endif
     }
@@ -53,14 +55,18 @@ cdef extern from * nogil:
         return posix_memalign(&at, alignment, n) == 0 ? at : NULL;
     }
     """
-    int aof2_make_direct(int fd)
+    int aof2_past_cache(int fd, int wanted)
     bint aof2_is_cached(int fd, uint64_t position, uint64_t n)
     void *aof2_blocks(size_t alignment, size_t n)
 
 
+cdef bint past_cache(int fd, bint wanted) noexcept nogil:
+    return aof2_past_cache(fd, wanted)
+
+
 cdef int direct_open(Directory directory, str name, bint writable) except -2:
     cdef int fd = directory.open_file(name, writable)
-    if not aof2_make_direct(fd):
+    if not past_cache(fd, True):
         sys_close(fd)
         return -1
     return fd

@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free
 
 from aof2._core.checksum cimport crc64
+from aof2._core.direct cimport direct_memory, past_cache
 from aof2._core.directory cimport Directory
 from aof2._core.posix cimport check_errno, sys_close, sys_pread
 from aof2._core.seal cimport FooterInfo
@@ -18,19 +19,6 @@ cdef extern from * nogil:
     #include <stdlib.h>
     #include <stdint.h>
 
-    /* Where it is to be had, reads go past the page cache; elsewhere clean pages are dropped. */
-    static void aof2_past_cache(int fd, int wanted) {
-    #ifdef O_DIRECT
-        int flags = fcntl(fd, F_GETFL);
-        if (flags >= 0)
-            fcntl(fd, F_SETFL, wanted ? flags | O_DIRECT : flags & ~O_DIRECT);
-    #elif defined(F_NOCACHE)
-        fcntl(fd, F_NOCACHE, wanted);
-    #else
-        (void)fd; (void)wanted;
-    #endif
-    }
-
     static void aof2_drop_pages(int fd, uint64_t position, uint64_t n) {
     #ifdef POSIX_FADV_DONTNEED
         posix_fadvise(fd, (off_t)position, (off_t)n, POSIX_FADV_DONTNEED);
@@ -38,15 +26,8 @@ cdef extern from * nogil:
         (void)fd; (void)position; (void)n;
     #endif
     }
-
-    static void *aof2_aligned(size_t n) {
-        void *at = NULL;
-        return posix_memalign(&at, 4096, n) == 0 ? at : NULL;
-    }
     """
-    void aof2_past_cache(int fd, int wanted)
     void aof2_drop_pages(int fd, uint64_t position, uint64_t n)
-    void *aof2_aligned(size_t n)
 
 cdef enum:
     PIECE = 1 << 20
@@ -81,10 +62,10 @@ cdef class MediumReader:
         self._fd = directory.open_file(name)
         self.size = os.fstat(self._fd).st_size
         self._end = self.size if footer is None else footer.position
-        self._buffer = <uint8_t *> aof2_aligned(PIECE)
+        self._buffer = direct_memory(PIECE)
         if self._buffer == NULL:
             raise MemoryError("read buffer")
-        aof2_past_cache(self._fd, True)
+        past_cache(self._fd, True)
 
     def __dealloc__(self):
         sys_close(self._fd)
@@ -117,7 +98,7 @@ cdef class MediumReader:
                 error = 0
             elif error == EINVAL:
                 # This file system has no reads past the cache after all.
-                aof2_past_cache(self._fd, False)
+                past_cache(self._fd, False)
                 error = sys_pread(self._fd, self._buffer, PIECE, self._position, &got)
             if error == 0:
                 counted = 0

@@ -226,7 +226,7 @@ class Context:
             upload=tuple(self._upload(stream)),
             ours=remote.is_ours,
             trimmed=tuple(stream.trimmed_copies()),
-            retain_from=stream.retention.due(self.config.retention.bytes_max),
+            retain_from=self._retain_from(stream),
             publish=behind and remote.due_s <= now_s,
             snapshot=stream.manifest.snapshot_due,
             delete=tuple(remote.due_deletes(now_s)),
@@ -237,6 +237,12 @@ class Context:
             fetch=tuple(self._fetch(stream)),
             seals=stream.seals,
         )
+
+    def _retain_from(self, stream: StreamInstance) -> int:
+        """Offset below which a stream has more than it keeps; 0: nowhere, or it is another's."""
+        if stream.remote.is_fenced:
+            return 0
+        return stream.retention.due(self.config.retention.bytes_max)
 
     def need_bytes(self, stream: StreamInstance, frame_bytes: int) -> int:
         """What it takes to append a frame: a segment and a ring, whether they are there or not."""

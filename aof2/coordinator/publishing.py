@@ -62,8 +62,11 @@ def handle_snapshot(command: Snapshot, stream: StreamInstance, ctx: Context) -> 
 
 
 def handle_retain(command: Retain, stream: StreamInstance, ctx: Context) -> None:
-    """Give up what is more than the stream keeps. All of it is sealed, so its end is durable."""
-    if command.before > stream.manifest.index.trimmed:
+    """Give up what is more than the stream keeps. All of it is sealed, so its end is durable.
+
+    A writer that was replaced gives nothing up: its files may have what nobody else does.
+    """
+    if command.before > stream.manifest.index.trimmed and not stream.remote.is_fenced:
         stream.retention.give_up(command.before)
 
 

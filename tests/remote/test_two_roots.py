@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from remotehelp import WatchedStore, append, fill, kill, opened, payloads, settle
 
 import aof2
+from aof2.coordinator.commands import Retain
+from aof2.coordinator.handlers import handle
 
 WRITES = ("put", "replace", "delete")
 
@@ -136,3 +140,27 @@ def test_a_stream_made_while_tier_2_is_away_is_published_later(tmp_path, monkeyp
         assert log.watermarks.remote == len(records)
     with opened(monkeypatch, tmp_path / "again", store) as manager:
         assert payloads(manager.stream("two")) == records
+
+
+def test_a_replaced_writer_gives_nothing_up_by_itself(tmp_path, monkeypatch):
+    """Goal: files of a writer that was replaced stay, whatever it may keep. Method: a second root
+    takes over; the first, once it knows, gets a limit that all it has is beyond."""
+    store = WatchedStore()
+    with opened(monkeypatch, tmp_path / "a", store) as first:
+        old = first.stream("s")
+        records = fill(old, 3)
+        settle(first)
+        with opened(monkeypatch, tmp_path / "b", store) as second:
+            fill(second.stream("s"), 1)
+            records += fill(old, 1)
+            settle(first)
+            assert old._instance.remote.is_fenced
+            context = first._context
+            limit = aof2.RetentionConfig(bytes_max=1)
+            context.config = dataclasses.replace(context.config, retention=limit)
+            before = dict(old._instance.warm.sizes), dict(old._instance.hot.sizes)
+            handle(Retain("s", 3), context)
+            settle(first, 100.0)
+            assert old.first_offset == 0
+            assert before == (dict(old._instance.warm.sizes), dict(old._instance.hot.sizes))
+            assert payloads(old) == records
