@@ -3,6 +3,8 @@ so many bytes."""
 
 from __future__ import annotations
 
+import threading
+
 from aof2._core.manifest import RecordType
 from aof2.manifest.log import Manifest
 from aof2.tiers.remote import RemoteSide
@@ -11,13 +13,14 @@ from aof2.tiers.remote import RemoteSide
 class Retention:
     """How far the sealed segments of a stream are more than it keeps.
 
-    Each look goes on where the last one ended, so that its cost does not grow with history. Looks
-    are taken by one thread at a time: whoever plans.
+    Each look goes on where the last one ended, so that its cost does not grow with history. The
+    planner looks, and so does an append that has to wait: one at a time.
     """
 
     def __init__(self, manifest: Manifest, remote: RemoteSide) -> None:
         self._manifest = manifest
         self._remote = remote
+        self._lock = threading.Lock()
         self._kept = 0
         self._first = 0
         self._end = 0
@@ -29,9 +32,13 @@ class Retention:
         Args:
             bytes_max: Bytes of sealed segments that stay; the oldest ones go once there are more.
         """
-        index = self._manifest.index
         if bytes_max is None:
             return 0
+        with self._lock:
+            return self._look(bytes_max)
+
+    def _look(self, bytes_max: int) -> int:
+        index = self._manifest.index
         for row in index.rows(self._end):
             if not row.sealed:
                 break

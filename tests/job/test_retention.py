@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 from waithelp import until
 
@@ -98,3 +101,32 @@ def test_a_smaller_limit_after_a_restart_holds_at_once(tmp_path):
         manager.drain("local")
         assert before > 3 * kept_bytes(log)
         assert kept_bytes(log) <= 2 * SEGMENT
+
+
+def test_looks_of_many_threads_count_each_segment_once(tmp_path):
+    """Goal: nothing is given up that the limit keeps, whoever looks. Method: the planner and appends
+    that wait look at the same time; here eight threads look at a stream that grows, with switches
+    at every chance, and the bytes that are counted are those that are there."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with aof2.open(tmp_path / "r", config=config(None)) as manager:
+            log = manager.stream("s")
+            retention, done = log._instance.retention, threading.Event()
+
+            def look() -> None:
+                while not done.is_set():
+                    assert retention.due(1 << 40) == 0
+
+            threads = [threading.Thread(target=look) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            append(log, 1200)
+            manager.drain("local")
+            done.set()
+            for thread in threads:
+                thread.join()
+            retention.due(1 << 40)
+            assert retention._kept == sum(info.bytes for info in log.segments() if info.sealed)
+    finally:
+        sys.setswitchinterval(interval)
