@@ -104,9 +104,9 @@ def test_a_smaller_limit_after_a_restart_holds_at_once(tmp_path):
 
 
 def test_looks_of_many_threads_count_each_segment_once(tmp_path):
-    """Goal: nothing is given up that the limit keeps, whoever looks. Method: the planner and appends
-    that wait look at the same time; here eight threads look at a stream that grows, with switches
-    at every chance, and the bytes that are counted are those that are there."""
+    """Goal: nothing is given up that the limit keeps, whoever looks. Method: the planner and
+    appends that wait look at the same time; here eight threads look at a stream that grows, with
+    switches at every chance, and the bytes that are counted are those that are there."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
