@@ -134,9 +134,9 @@ class FlushConfig:
     never more than an eighth of tier 0. Records larger than half of it make it grow."""
     write_out: str = "auto"
     """How the ring is written to segments. `"buffered"`: through the page cache, which fresh reads
-    are then served from. `"direct"`: past it, where the file system can, which costs sustained
-    ingest less processor time. `"auto"`: direct while more than 1 GiB is appended in 10 s,
-    decided anew for each segment."""
+    are then served from. `"direct"`: past it, where the file system can, which leaves
+    the page cache to others. `"auto"`: direct while more than 1 GiB is appended in 10 s, decided
+    anew for each segment."""
     interval_s: float | None = 0.05
     """A record is durable at the latest about so many seconds after its append, 0 to 3600; 0 syncs
     without a pause. None: not by time."""
