@@ -41,6 +41,7 @@ cdef enum:
     HELD_MAX = 64
     LINE_BYTES = 64
     AROUND_BYTES = 512           # so far behind the place where it should be a record is fetched
+    WAY_BYTES_MAX = 8192         # one frame that is larger than this has no headers on the way
     TOUCH_EVERY = 64             # so many hits are one use, for whoever decides what may go first
 
 
@@ -83,6 +84,8 @@ cdef uint64_t _guess(
         return entry.position + at
     # The way there goes from header to header, each of which says where the next one lies. What
     # lies on it is fetched at once instead of one by one.
+    if following.position - entry.position > WAY_BYTES_MAX:
+        return entry.position
     for line in range(min(at + AROUND_BYTES, following.position - entry.position) // LINE_BYTES):
         prefetch(data + line * LINE_BYTES)
     return entry.position
